@@ -1,0 +1,192 @@
+"""What happened to machines and pods, as lines of JSON: the record that every figure about money is derived from.
+
+Standard library only. Several processes append to one file; each fact is written once, by one writer of its kind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MACHINE_KINDS = ("machine.asked", "machine.ready", "machine.gone")
+POD_KINDS = ("pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone")
+KINDS = MACHINE_KINDS + POD_KINDS
+
+
+class EventError(Exception):
+    """An events file holds a line that is no event; the message says which file, which line and why."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One fact.
+
+    time: Unix seconds, UTC. kind: one of KINDS. machine: EC2 instance id. usd_per_hour: the machine's price when it
+    was asked for. pod_uid: the pod's UID; pod and namespace are its name. dag, task, run, attempt: the pod's owner.
+    cause: why a pod ended (`ok`, `out of memory` …), set on pod.ended only.
+    """
+
+    time: float
+    kind: str
+    machine: str = ""
+    pool: str = ""
+    market: str = ""
+    instance_type: str = ""
+    usd_per_hour: float = 0.0
+    pod: str = ""
+    pod_uid: str = ""
+    namespace: str = ""
+    dag: str = ""
+    task: str = ""
+    run: str = ""
+    attempt: int = 0
+    cause: str = ""
+    message: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
+        if not (self.machine if self.kind in MACHINE_KINDS else self.pod_uid):
+            raise ValueError(f"{self.kind} needs {'machine' if self.kind in MACHINE_KINDS else 'pod_uid'}")
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What makes it the same fact: the kind and whom it happened to."""
+        return self.kind, self.machine if self.kind in MACHINE_KINDS else self.pod_uid
+
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Event)}
+
+
+def dumps(event: Event) -> str:
+    """One line of JSON without its newline; fields that say nothing are left out."""
+    body = {name: value for name, value in dataclasses.asdict(event).items() if value != _DEFAULTS[name]}
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+
+
+def loads(line: str) -> Event:
+    """The event of one line. Raises EventError with the reason."""
+    try:
+        body = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise EventError(f"not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise EventError("must be a JSON object")
+    unknown = sorted(set(body) - set(_DEFAULTS))
+    if unknown:
+        raise EventError(f"unknown keys {', '.join(unknown)}; known are {', '.join(_DEFAULTS)}")
+    wrong = [name for name, value in body.items() if not _fits(value, _DEFAULTS[name])]
+    if wrong:
+        raise EventError(f"wrong type: {', '.join(f'{name}={body[name]!r}' for name in wrong)}")
+    try:
+        return Event(**body)
+    except (TypeError, ValueError) as error:
+        raise EventError(str(error)) from error
+
+
+def _fits(value: object, default: object) -> bool:
+    if isinstance(default, str):
+        return isinstance(value, str)
+    if isinstance(default, int):
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def append(path: Path, event: Event) -> None:
+    """Add one line, whole or not at all for every reader, beside other writers of the same file."""
+    line = (dumps(event) + "\n").encode()
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _drop_torn_line(descriptor)
+        while line:
+            line = line[os.write(descriptor, line) :]
+    finally:
+        os.close(descriptor)
+
+
+def _drop_torn_line(descriptor: int) -> None:
+    """Cut what a writer left that died in the middle of its line; readers never took it as a line."""
+    size = os.fstat(descriptor).st_size
+    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
+        return
+    os.ftruncate(descriptor, os.pread(descriptor, size, 0).rfind(b"\n") + 1)
+
+
+class Tail:
+    """Reads a file as it grows: every call of `new` gives what was completed since the last one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offset = 0
+        self._line = 0
+
+    def new(self) -> list[Event]:
+        """Events in the file's order; none while the file does not exist. Raises EventError for what is no event."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                chunk = file.read()
+        except FileNotFoundError:
+            return []
+        complete = chunk[: chunk.rfind(b"\n") + 1]
+        self._offset += len(complete)
+        found = []
+        for raw in complete.split(b"\n")[:-1]:
+            self._line += 1
+            try:
+                found.append(loads(raw.decode()))
+            except (EventError, UnicodeDecodeError) as error:
+                raise EventError(f"{self._path}, line {self._line}: {error}") from error
+        return found
+
+
+def read(path: Path) -> list[Event]:
+    """All events of the file in its order; a torn last line is left out, a missing file has none."""
+    return Tail(path).new()
+
+
+def follow(path: Path, stop: Callable[[], bool], interval: float = 0.2) -> Iterator[Event]:
+    """Events from the file's start on, and then as they come, until `stop` is true; looks every `interval` seconds."""
+    tail = Tail(path)
+    while True:
+        last = stop()
+        yield from tail.new()
+        if last:
+            return
+        time.sleep(interval)
+
+
+class Recorder:
+    """Writes each fact once, over restarts of its process too: it knows what the file already holds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._known = {event.key: event for event in read(path)}
+
+    def record(self, event: Event) -> bool:
+        """Append the event unless the same fact is there; true if it was new."""
+        with self._lock:
+            if event.key in self._known:
+                return False
+            append(self._path, event)
+            self._known[event.key] = event
+            return True
+
+    def known(self, kind: str, subject: str) -> Event | None:
+        """The recorded event of this kind about this machine or pod UID, if there is one."""
+        with self._lock:
+            return self._known.get((kind, subject))
+
+    def events(self, kind: str) -> list[Event]:
+        """All recorded events of this kind."""
+        with self._lock:
+            return [event for event in self._known.values() if event.kind == kind]

@@ -63,6 +63,7 @@ class Event:
 
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Event)}
+_EXAMPLES = dataclasses.asdict(Event(0.0, "machine.asked", "i"))
 
 
 def dumps(event: Event) -> str:
@@ -82,7 +83,7 @@ def loads(line: str) -> Event:
     unknown = sorted(set(body) - set(_DEFAULTS))
     if unknown:
         raise EventError(f"unknown keys {', '.join(unknown)}; known are {', '.join(_DEFAULTS)}")
-    wrong = [name for name, value in body.items() if not _fits(value, _DEFAULTS[name])]
+    wrong = [name for name, value in body.items() if not _fits(value, _EXAMPLES[name])]
     if wrong:
         raise EventError(f"wrong type: {', '.join(f'{name}={body[name]!r}' for name in wrong)}")
     try:
@@ -91,10 +92,10 @@ def loads(line: str) -> Event:
         raise EventError(str(error)) from error
 
 
-def _fits(value: object, default: object) -> bool:
-    if isinstance(default, str):
+def _fits(value: object, example: object) -> bool:
+    if isinstance(example, str):
         return isinstance(value, str)
-    if isinstance(default, int):
+    if isinstance(example, int):
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -1,0 +1,57 @@
+"""Tags of a pool's Auto Scaling Group: how the cluster-autoscaler finds it and knows its machines before there is one.
+
+Without the resource tags the autoscaler reckons with what EC2 sells, and buys machines for pods that never fit them.
+Source of the keys: kubernetes/autoscaler, cluster-autoscaler/cloudprovider/aws/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from infra.aws.allocatable import MIB, Allocatable
+from tidepool.capacity import LABEL_PREFIX, Taint
+
+PREFIX = "k8s.io/cluster-autoscaler/"
+TEMPLATE = PREFIX + "node-template/"
+
+
+def render(
+    *,
+    cluster: str,
+    group: str,
+    owner: str,
+    environment: str,
+    pool: str,
+    labels: Mapping[str, str],
+    taints: Sequence[Taint],
+    resources: Allocatable,
+    gpus: int,
+    unneeded_time: str,
+) -> dict[str, str]:
+    """Tags by key. `unneeded_time`: how long a machine idles before it is given back, such as `10m`."""
+    tags = {
+        "Name": group,
+        f"kubernetes.io/cluster/{cluster}": "owned",
+        **ownership(owner, environment, pool),
+        f"{PREFIX}enabled": "true",
+        f"{PREFIX}{cluster}": "owned",
+        f"{TEMPLATE}resources/cpu": f"{resources.cpu_millis}m",
+        f"{TEMPLATE}resources/memory": f"{resources.memory_bytes // MIB}Mi",
+        f"{TEMPLATE}resources/ephemeral-storage": f"{resources.ephemeral_storage_bytes // MIB}Mi",
+        f"{TEMPLATE}resources/pods": str(resources.pods),
+        f"{TEMPLATE}autoscaling-options/scaledownunneededtime": unneeded_time,
+    }
+    tags |= {f"{TEMPLATE}label/{key}": value for key, value in labels.items()}
+    tags |= {f"{TEMPLATE}taint/{each.key}": f"{each.value}:{each.effect}" for each in taints}
+    if gpus:
+        tags[f"{TEMPLATE}resources/nvidia.com/gpu"] = str(gpus)
+    return dict(sorted(tags.items()))
+
+
+def ownership(owner: str, environment: str, pool: str) -> dict[str, str]:
+    """The cost-allocation tags, which machines and volumes carry too."""
+    return {
+        f"{LABEL_PREFIX}owner": owner,
+        f"{LABEL_PREFIX}environment": environment,
+        f"{LABEL_PREFIX}pool": pool,
+    }

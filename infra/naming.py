@@ -1,0 +1,37 @@
+"""The names that more than one part relies on, made in one place.
+
+A pool's name is the key in the stack file, the node label, the taint's value, the end of its Auto Scaling Group's name
+and the ledger's column. What the DAG library knows too comes from the capacity document's module.
+"""
+
+from __future__ import annotations
+
+from tidepool.capacity import POOL_LABEL, Taint
+
+PROJECT = "tidepool"
+
+PLATFORM_NAMESPACE = "tidepool"
+JOBS_NAMESPACE = "tidepool-jobs"
+AUTOSCALER_NAMESPACE = "kube-system"
+
+JOB_SERVICE_ACCOUNT = "job"
+AIRFLOW_SERVICE_ACCOUNT = "airflow"
+
+CAPACITY_CONFIG_MAP = "tidepool-capacity"
+CAPACITY_KEY = "capacity.json"
+PRIORITY_CONFIG_MAP = "cluster-autoscaler-priority-expander"  # the cluster-autoscaler looks for this very name
+
+
+def group_name(cluster: str, pool: str) -> str:
+    """The name of a pool's Auto Scaling Group and of its launch template."""
+    return f"{cluster}-{pool}"
+
+
+def node_labels(pool: str) -> dict[str, str]:
+    """The labels that every machine of a pool carries."""
+    return {POOL_LABEL: pool}
+
+
+def node_taints(pool: str, jobs: bool) -> tuple[Taint, ...]:
+    """The taints of a pool's machines: job pools keep everything else off, other pools take whatever comes."""
+    return (Taint(key=POOL_LABEL, value=pool, effect="NoSchedule"),) if jobs else ()

@@ -107,7 +107,7 @@ class Settings:
     pools: dict[str, Pool]
 
 
-def load(stack_file: Path, overrides: Mapping[str, str] | None = None) -> Settings:
+def load(stack_file: Path, overrides: Mapping[str, Any] | None = None) -> Settings:
     """The settings of a stack file. `overrides`: dotted path below `tidepool:` to value, such as `images.spark`."""
     return parse(
         override(read_config(stack_file), overrides or {}), environment=environment(stack_file), where=str(stack_file)
@@ -147,7 +147,7 @@ def read_config(stack_file: Path) -> dict[str, Any]:
         raise SettingsError(str(stack_file), [f"not YAML: {' '.join(str(error).split())}"]) from error
     problems: list[str] = []
     top = Table(document, "", problems)
-    for key in ("encryptionsalt", "encryptedkey", "secretsprovider", "environment"):  # Pulumi's own
+    for key in ("encryptionsalt", "encryptedkey", "secretsprovider"):  # Pulumi's own
         top.string(key, default="")
     top.table("config")
     top.done()
@@ -157,7 +157,7 @@ def read_config(stack_file: Path) -> dict[str, Any]:
     return config
 
 
-def override(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[str, Any]:
+def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of a config map with values put at dotted paths below `tidepool:`."""
     changed = copy.deepcopy(dict(config))
     for path, value in overrides.items():
@@ -165,6 +165,8 @@ def override(config: Mapping[str, Any], overrides: Mapping[str, str]) -> dict[st
         target: Any = changed
         for depth, part in enumerate(above):
             target = target.setdefault(part if depth else f"{naming.PROJECT}:{part}", {})
+            if not isinstance(target, dict):
+                raise SettingsError("overrides", [f"{path}: {value!r}; {part} is no map, so nothing can be put in it"])
         target[last if above else f"{naming.PROJECT}:{last}"] = value
     return changed
 
@@ -259,9 +261,7 @@ def _pool(name: str, body: Table, region: str) -> Pool:
         unneeded_time=body.string(
             "unneeded_time", r"(?=\d)(\d+h)?(\d+m)?(\d+s)?", "a duration such as 90s, 10m or 1h30m", default="10m"
         ),
-        zones=body.strings(
-            "zones", rf"{re.escape(region)}[a-z]", f"a zone of {region or 'the region'} such as {region}a"
-        ),
+        zones=body.strings("zones", rf"{re.escape(region)}[a-z]", f"a zone of the region such as {region}a"),
         root_volume_gib=body.integer("root_volume_gib", 20, 16384, default=80),
     )
     body.done()
@@ -298,7 +298,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def _unique(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]  # type: ignore[no-untyped-call]
+    keys = [loader.construct_object(key) for key, _ in node.value]
     for index, key in enumerate(keys):
         if key in keys[:index]:
             raise yaml.constructor.ConstructorError(

@@ -77,13 +77,11 @@ class Table:
             self.problem(key, value, "true or false")
         return value is True
 
-    def strings(self, key: str, pattern: str, allowed: str, default: tuple[str, ...] = REQUIRED) -> tuple[str, ...]:
+    def strings(self, key: str, pattern: str, allowed: str) -> tuple[str, ...]:
         """A list of different texts, at least one, each matching the whole pattern."""
-        value = self._take(key, default, f"a list, each item {allowed}")
+        value = self._take(key, REQUIRED, f"a list, each item {allowed}")
         if value is None:
             return ()
-        if value is default:
-            return default
         if not isinstance(value, list) or not value:
             self.problem(key, value, f"a list with at least one item, each {allowed}")
             return ()

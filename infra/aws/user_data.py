@@ -11,7 +11,6 @@ from email import message_from_string
 from typing import Any
 
 import yaml
-
 from tidepool.capacity import Taint
 
 BOUNDARY = "tidepool-node-config"
@@ -75,12 +74,12 @@ def render(
 
 
 def parse(text: str) -> dict[str, Any]:
-    """The NodeConfig in a machine's user data (already decoded from base64). Raises UserDataError if there isn't one."""
+    """The NodeConfig in a machine's user data (decoded from base64). Raises UserDataError if there isn't one."""
     for part in message_from_string(text).walk():
         if part.get_content_type() != CONTENT_TYPE:
             continue
         try:
-            config = yaml.safe_load(part.get_payload())
+            config = yaml.safe_load(str(part.get_payload()))
         except yaml.YAMLError as error:
             raise UserDataError(f"user data: the NodeConfig is not YAML: {' '.join(str(error).split())}") from error
         if not isinstance(config, dict) or config.get("kind") != "NodeConfig":

@@ -1,0 +1,204 @@
+"""The capacity document: the pools as data, the one thing that infra/ and dags/ share.
+
+infra/ writes it (a ConfigMap, a file, a stack output), the DAG library reads it. JSON, standard library only.
+Sizes: CPU in millicores, memory and storage in bytes, prices in USD per machine and hour. Everything a pool promises
+is per machine and *allocatable* (what pods can have), not what EC2 sells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+VERSION = 1
+PATH_VARIABLE = "TIDEPOOL_CAPACITY"
+LABEL_PREFIX = "tidepool.dev/"
+POOL_LABEL = LABEL_PREFIX + "pool"
+
+Market = Literal["spot", "on-demand"]
+
+
+class CapacityError(Exception):
+    """The capacity document is missing or wrong; the message says which file, which keys and what to do."""
+
+
+@dataclass(frozen=True)
+class Taint:
+    """A Kubernetes taint."""
+
+    key: str
+    value: str
+    effect: str
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Where jobs read and write data.
+
+    uri: what the job gets as TIDEPOOL_LAKE, such as `file:///lake` or `s3a://bucket/prefix`.
+    host_path: a folder of the machine that is mounted at the URI's path; empty where the URI is remote.
+    """
+
+    uri: str
+    host_path: str = ""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A pool of equal machines behind one Auto Scaling Group. Its name is the label's and the taint's value."""
+
+    name: str
+    market: Market
+    jobs: bool
+    instance_types: tuple[str, ...]
+    labels: dict[str, str]
+    taints: tuple[Taint, ...]
+    cpu_millis: int
+    memory_bytes: int
+    ephemeral_storage_bytes: int
+    max_machines: int
+    priority: int
+    usd_per_hour: float
+    on_demand_usd_per_hour: float
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """All pools of one environment, and the defaults that jobs get from it.
+
+    images: image reference by name (`spark` …). schedule_timeout_seconds: how long a pod may wait for a machine.
+    """
+
+    cluster: str
+    namespace: str
+    service_account: str
+    images: dict[str, str]
+    schedule_timeout_seconds: int
+    pools: dict[str, Pool]
+    lake: Lake | None = None
+
+
+def dumps(capacity: Capacity) -> str:
+    """The document as JSON text; `loads` reads it back unchanged."""
+    document = {"version": VERSION, **dataclasses.asdict(capacity)}
+    document["pools"] = {
+        name: {key: value for key, value in pool.items() if key != "name"} for name, pool in document["pools"].items()
+    }
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def loads(text: str, where: str = "capacity document") -> Capacity:
+    """Read the JSON text. Raises CapacityError with every problem at once; `where` names the source in it."""
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CapacityError(f"{where}: not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise CapacityError(f"{where}: must be a JSON object")
+    if document.get("version") != VERSION:
+        raise CapacityError(f"{where}: version is {document.get('version')!r}; this library reads version {VERSION}")
+    problems: list[str] = []
+    pools = document.get("pools")
+    if not isinstance(pools, dict):
+        problems.append("pools: must be an object of pools by name")
+        pools = {}
+    read: dict[str, Pool | None] = {}
+    for name, body in pools.items():
+        path = f"pools.{name}"
+        if isinstance(body, dict):
+            body = {**body, "name": name, "taints": _taints(body.get("taints"), f"{path}.taints", problems)}
+            if isinstance(body.get("instance_types"), list):
+                body["instance_types"] = tuple(body["instance_types"])
+        read[name] = _build(Pool, body, path, problems)
+    lake = document.get("lake")
+    top = {key: value for key, value in document.items() if key != "version"}
+    top |= {"pools": read, "lake": None if lake is None else _build(Lake, lake, "lake", problems)}
+    capacity: Capacity | None = _build(Capacity, top, "", problems)
+    if problems or capacity is None:
+        raise CapacityError(f"{where}:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return capacity
+
+
+def load(path: str | os.PathLike[str] | None = None) -> Capacity:
+    """Read the document from `path`, else from the file that TIDEPOOL_CAPACITY names; unchanged files are read once.
+
+    Raises CapacityError where there is no such file, or where `loads` finds problems in it.
+    """
+    chosen = path or os.environ.get(PATH_VARIABLE)
+    if not chosen:
+        raise CapacityError(
+            f"no capacity document: {PATH_VARIABLE} is not set. It names the JSON file that the environment's "
+            "`pulumi up` writes (ConfigMap tidepool-capacity); `tidepool local up` prints its own."
+        )
+    try:
+        stat = Path(chosen).stat()
+        return _load(str(chosen), stat.st_mtime_ns, stat.st_size)
+    except OSError as error:
+        raise CapacityError(
+            f"capacity document {chosen}: {error.strerror}. {PATH_VARIABLE} names it; is the ConfigMap "
+            "tidepool-capacity mounted there, or the local cloud up?"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise CapacityError(f"capacity document {chosen}: not UTF-8: {error}") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _load(path: str, mtime_ns: int, size: int) -> Capacity:
+    """One version of a file: a DAG file with a hundred jobs reads the document once, and again when it changed."""
+    return loads(Path(path).read_text(encoding="utf-8"), f"capacity document {path}")
+
+
+def _taints(body: Any, path: str, problems: list[str]) -> tuple[Taint | None, ...]:
+    if not isinstance(body, list):
+        problems.append(f"{path}: must be a list of taints")
+        return ()
+    return tuple(_build(Taint, item, f"{path}[{index}]", problems) for index, item in enumerate(body))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "str": ("text", lambda value: isinstance(value, str)),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "int": ("a whole number, not negative", lambda value: type(value) is int and value >= 0),
+    "float": ("a number, not negative", lambda value: _is_number(value) and value >= 0),
+    "Market": ("spot or on-demand", lambda value: value in ("spot", "on-demand")),
+    "tuple[str, ...]": (
+        "a list of texts",
+        lambda value: isinstance(value, tuple) and all(isinstance(item, str) for item in value),
+    ),
+    "dict[str, str]": (
+        "an object of texts",
+        lambda value: isinstance(value, dict) and all(isinstance(item, str) for item in value.values()),
+    ),
+}
+"""What a field's annotation allows, in words and as a test. Fields of other types are checked where they are built."""
+
+
+def _build(kind: Any, body: Any, path: str, problems: list[str]) -> Any:
+    """One dataclass from a mapping; adds what is unknown, missing or of a wrong type to `problems`."""
+    prefix = f"{path}." if path else ""
+    if not isinstance(body, dict):
+        problems.append(f"{path}: must be an object")
+        return None
+    before = len(problems)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    problems += [f"{prefix}{key}: unknown key" for key in body if key not in fields]
+    for name, field in fields.items():
+        if name not in body:
+            if field.default is dataclasses.MISSING:
+                problems.append(f"{prefix}{name}: missing")
+            continue
+        words, allowed = _KINDS.get(str(field.type), ("", lambda _: True))
+        if not allowed(body[name]):
+            problems.append(f"{prefix}{name}: must be {words}, not {body[name]!r}")
+    return kind(**body) if len(problems) == before else None

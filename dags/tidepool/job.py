@@ -1,0 +1,76 @@
+"""A job as its author asks for it, before any machine is chosen, and the Kubernetes quantities that it is asked in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+
+_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
+    unit: 1024**power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti"), start=1)
+}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?")
+
+MIB = 1024**2
+SMALLEST_MEMORY_BYTES = 64 * MIB
+"""Less than this is a forgotten unit, such as memory="3"."""
+
+
+class JobError(ValueError):
+    """What a job asks for is wrong or cannot be had; the message names the task and says what can."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one job asks of its machine. Whatever is None is derived from the pool.
+
+    cores: threads that work at once. memory: the pod's memory limit, a Kubernetes quantity such as "3Gi".
+    pool: a pool's name. exclusive: no other job's pod on the machine while this one runs.
+    Raises JobError with everything that is wrong at once.
+    """
+
+    task: str
+    cores: int | None = None
+    memory: str | None = None
+    pool: str | None = None
+    exclusive: bool = True
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.cores is not None and (type(self.cores) is not int or self.cores < 1):
+            problems.append(f"cores: must be a whole number of at least 1, not {self.cores!r}")
+        if self.pool is not None and (not isinstance(self.pool, str) or not self.pool):
+            problems.append(f"pool: must be a pool's name, not {self.pool!r}")
+        if type(self.exclusive) is not bool:
+            problems.append(f"exclusive: must be True or False, not {self.exclusive!r}")
+        try:
+            memory = self.memory_bytes
+        except ValueError as error:
+            problems.append(f"memory: {error}")
+        else:
+            if memory is not None and memory < SMALLEST_MEMORY_BYTES:
+                problems.append(f'memory: {self.memory!r} is only {memory} bytes; did you mean "{self.memory}Gi"?')
+        if problems:
+            raise JobError(f"task {self.task!r}: " + "; ".join(problems))
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory limit asked for, in bytes; None where the author left it to the pool."""
+        return None if self.memory is None else quantity(self.memory)
+
+
+def quantity(text: str) -> int:
+    """A Kubernetes quantity of bytes such as "3Gi", "1.5G" or "512Mi"; raises ValueError that says what is allowed."""
+    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f'must be a Kubernetes quantity such as "3Gi" or "512Mi", not {text!r}')
+    number, unit = match.groups(default="")
+    return int(Decimal(number) * _FACTORS[unit])
+
+
+def human(size: int) -> str:
+    """A size in bytes for people, rounded down, and in a form that `memory` takes: 6.6 GiB ("6835Mi")."""
+    mebibytes = size // MIB
+    if mebibytes < 1024:
+        return f'{mebibytes} MiB ("{mebibytes}Mi")'
+    return f'{mebibytes * 10 // 1024 / 10:.1f} GiB ("{mebibytes}Mi")'

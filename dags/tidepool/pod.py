@@ -1,0 +1,121 @@
+"""The pod of a job as a Kubernetes manifest: plain dicts, as `kubectl apply` takes them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, Capacity
+from tidepool.job import MIB
+from tidepool.sizing import Placement
+
+CONTAINER = "base"
+"""The name of the job's container: KubernetesPodOperator's own."""
+
+USER_ID = 185
+"""Who jobs run as, in every image. A lake on the machine's disk must be writable for this user."""
+
+LAKE_VARIABLE = "TIDEPOOL_LAKE"
+SCRATCH_FOLDER = "/tmp"  # noqa: S108 - an emptyDir of the pod's own, not the machine's
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
+_LABEL_LENGTH = 63
+
+
+def manifest(placement: Placement, image: str, capacity: Capacity) -> dict[str, Any]:
+    """The whole pod but for its command and its owner: placement, size, rights, scratch space and the lake."""
+    pools = placement.pools
+    memory = f"{placement.memory_bytes // MIB}Mi"
+    volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}]
+    mounts = [{"name": "scratch", "mountPath": SCRATCH_FOLDER}]
+    # The image's own HOME cannot be written to.
+    environment = [{"name": "HOME", "value": SCRATCH_FOLDER}, {"name": "PYTHONUNBUFFERED", "value": "1"}]
+    if capacity.lake is not None:
+        environment.append({"name": LAKE_VARIABLE, "value": capacity.lake.uri})
+        if capacity.lake.host_path:
+            volumes.append({"name": "lake", "hostPath": {"path": capacity.lake.host_path, "type": "Directory"}})
+            mounts.append({"name": "lake", "mountPath": urlsplit(capacity.lake.uri).path})
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "namespace": capacity.namespace,
+            "labels": {POOL_LABEL: pools[0].name},
+            "annotations": {SAFE_TO_EVICT: "false"},
+        },
+        "spec": {
+            "restartPolicy": "Never",
+            "serviceAccountName": capacity.service_account,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "affinity": _affinity([pool.name for pool in pools]),
+            "tolerations": [
+                {"key": taint.key, "operator": "Equal", "value": taint.value, "effect": taint.effect}
+                for pool in pools
+                for taint in pool.taints
+            ],
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER_ID,
+                "runAsGroup": USER_ID,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [
+                {
+                    "name": CONTAINER,
+                    "image": image,
+                    "imagePullPolicy": "IfNotPresent",
+                    # The image is read-only; whatever falls into the working directory falls into scratch.
+                    "workingDir": SCRATCH_FOLDER,
+                    "env": environment,
+                    "volumeMounts": mounts,
+                    # Memory that is requested and not limited, or limited and not requested, is somebody else's
+                    # surprise: both are the same. CPU has no limit: the job owns its machine, or its share when the
+                    # machine is busy, and throttling it while cores are idle would only make the machine cost longer.
+                    "resources": {
+                        "requests": {"cpu": f"{placement.cpu_millis}m", "memory": memory},
+                        "limits": {"memory": memory},
+                    },
+                    "securityContext": {
+                        "allowPrivilegeEscalation": False,
+                        "readOnlyRootFilesystem": True,
+                        "capabilities": {"drop": ["ALL"]},
+                    },
+                }
+            ],
+            "volumes": volumes,
+        },
+    }
+
+
+def owner(dag: str, task: str, run: str, attempt: int, team: str = "") -> tuple[dict[str, str], dict[str, str]]:
+    """Labels and annotations that say whose pod it is: labels as Kubernetes allows them, annotations word for word."""
+    names = {"owner-dag": dag, "owner-task": task, "owner-run": run, "attempt": str(attempt)}
+    if team:
+        names["team"] = team
+    annotations = {LABEL_PREFIX + key: value for key, value in names.items()}
+    return {key: label_value(value) for key, value in annotations.items()}, annotations
+
+
+def label_value(text: str) -> str:
+    """A valid label value for any text: itself if it is one, else its valid part and a hash that keeps it unique."""
+    if _LABEL_VALUE.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    kept = re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[: _LABEL_LENGTH - len(digest) - 1].strip("-_.")
+    return f"{kept}-{digest}" if kept else digest
+
+
+def _affinity(pools: list[str]) -> dict[str, Any]:
+    """Required, not preferred: the autoscaler ignores preferences, and would buy a machine that the pod then shuns."""
+    expression = {"key": POOL_LABEL, "operator": "In", "values": pools}
+    return {
+        "nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": {
+                "nodeSelectorTerms": [{"matchExpressions": [expression]}]
+            }
+        }
+    }

@@ -1,0 +1,166 @@
+"""Which machine a job gets, and how its memory is shared out: arithmetic only.
+
+The chain that must hold: heap + JVM overhead + Python processes + margin = memory limit <= what a job can have of the
+machine <= allocatable.
+
+A job is alone by the size of its CPU request, not by pod anti-affinity, which makes the autoscaler's simulation about a
+thousand times slower. An exclusive pod requests the machine's allocatable CPU less a reserve for DaemonSets. What is
+left is less than any job pod requests, so that neither a second exclusive pod nor a shared one fits beside it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tidepool.capacity import Capacity, Pool
+from tidepool.job import MIB, Job, JobError, human
+
+DAEMON_CPU_MILLIS = 250
+DAEMON_MEMORY_BYTES = 256 * MIB
+"""Left on every job machine for its DaemonSets (on EKS: aws-node 50m, kube-proxy 100m, CSI node 30m, an agent or two).
+They start after the job may have, with a higher priority: without room for them they would preempt the job."""
+
+SMALLEST_JOB_CPU_MILLIS = 500
+"""Every job pod requests at least this much, and more than an exclusive pod leaves of its machine."""
+
+JVM_OVERHEAD_SHARE = 0.10
+SMALLEST_JVM_OVERHEAD_MIB = 384
+"""Spark's own defaults for memory outside the heap, which it applies only under its YARN and Kubernetes schedulers."""
+
+PYTHON_PROCESS_MIB = 200
+"""An estimate for one PySpark process with pandas and Arrow loaded: one for the driver and one for each core."""
+
+MARGIN_SHARE = 0.05
+"""Of the limit, for the page cache: writing shuffle files counts against the pod's memory."""
+
+SMALLEST_HEAP_MIB = 512
+"""Spark refuses heaps below 450 MiB."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a job's pod may run and what it asks for there.
+
+    pools: every pool that the pod may land on; the first is the one it was sized for. cores: threads that work at once.
+    cpu_millis: CPU request. memory_bytes: memory request and limit.
+    """
+
+    pools: tuple[Pool, ...]
+    cores: int
+    cpu_millis: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class SparkMemory:
+    """How the pod's memory limit is shared out, in MiB; the parts add up to the limit."""
+
+    heap: int
+    overhead: int
+    python: int
+    margin: int
+
+
+def place(job: Job, capacity: Capacity) -> Placement:
+    """The machine for a job: the pool it names, else the one of highest priority, then the cheapest, on which it fits.
+
+    Where no pool is named, every job pool that the same pod fits is listed too, so that the autoscaler falls back from
+    spot to on-demand by itself. Raises JobError where it fits nowhere; the message says what there is.
+    """
+    candidates = _named(job, capacity) if job.pool is not None else _by_preference(capacity)
+    if not candidates:
+        raise JobError(f"task {job.task!r} needs a job pool, but cluster {capacity.cluster!r} has none with machines")
+    for pool in candidates:
+        cores, cpu, memory = _ask(job, pool)
+        if _fits(cores, cpu, memory, pool):
+            others = tuple(
+                other
+                for other in candidates
+                if other is not pool and _fits(cores, cpu, memory, other) and (not job.exclusive or _alone(cpu, other))
+            )
+            return Placement(pools=(pool, *others), cores=cores, cpu_millis=cpu, memory_bytes=memory)
+    raise JobError(_too_large(job, candidates))
+
+
+def spark_memory(task: str, limit_bytes: int, cores: int) -> SparkMemory:
+    """Share out a pod's memory limit for Spark in one JVM with a Python worker for each core.
+
+    Raises JobError where too little is left for the heap.
+    """
+    limit = limit_bytes // MIB
+    python = PYTHON_PROCESS_MIB * (cores + 1)
+    margin = math.ceil(limit * MARGIN_SHARE)
+    jvm = limit - python - margin
+    heap = min(jvm - SMALLEST_JVM_OVERHEAD_MIB, int(jvm / (1 + JVM_OVERHEAD_SHARE)))
+    if heap < SMALLEST_HEAP_MIB:
+        least = math.ceil((SMALLEST_HEAP_MIB + SMALLEST_JVM_OVERHEAD_MIB + python) / (1 - MARGIN_SHARE)) + 1
+        raise JobError(
+            f"task {task!r}: of {human(limit_bytes)} of memory Spark's heap gets {max(heap, 0)} MiB, with "
+            f"{cores} cores, and it needs {SMALLEST_HEAP_MIB} MiB. Ask for at least {human(least * MIB)}, "
+            "or for fewer cores (each has a Python process)."
+        )
+    return SparkMemory(heap=heap, overhead=jvm - heap, python=python, margin=margin)
+
+
+def _named(job: Job, capacity: Capacity) -> list[Pool]:
+    exist = ", ".join(sorted(name for name, pool in capacity.pools.items() if pool.jobs)) or "none"
+    pool = capacity.pools.get(job.pool or "")
+    if pool is None:
+        raise JobError(f"task {job.task!r}: there is no pool {job.pool!r}; the job pools are: {exist}")
+    if not pool.jobs:
+        raise JobError(f"task {job.task!r}: pool {job.pool!r} is not for jobs; the job pools are: {exist}")
+    if not pool.max_machines:
+        raise JobError(f"task {job.task!r}: pool {job.pool!r} may have no machines (its max is 0)")
+    return [pool]
+
+
+def _by_preference(capacity: Capacity) -> list[Pool]:
+    pools = [pool for pool in capacity.pools.values() if pool.jobs and pool.max_machines]
+    return sorted(pools, key=lambda pool: (-pool.priority, pool.usd_per_hour, pool.name))
+
+
+def _vcpus(pool: Pool) -> int:
+    """The machine's cores: allocatable is always a little less than a whole number of them."""
+    return math.ceil(pool.cpu_millis / 1000)
+
+
+def _room(pool: Pool) -> tuple[int, int]:
+    """What all jobs together can have of one machine: CPU in millicores, memory in bytes (whole MiB)."""
+    memory = max(0, pool.memory_bytes - DAEMON_MEMORY_BYTES)
+    return max(0, pool.cpu_millis - DAEMON_CPU_MILLIS), memory // MIB * MIB
+
+
+def _ask(job: Job, pool: Pool) -> tuple[int, int, int]:
+    """Cores, CPU request and memory of the job on this pool: the whole machine, or its share by cores."""
+    cpu, memory = _room(pool)
+    vcpus = max(1, _vcpus(pool))
+    if job.exclusive:
+        cores = job.cores or vcpus
+    else:
+        cores = job.cores or 1
+        cpu, memory = max(SMALLEST_JOB_CPU_MILLIS, cpu * cores // vcpus), memory * cores // vcpus // MIB * MIB
+    return cores, cpu, job.memory_bytes or memory
+
+
+def _fits(cores: int, cpu: int, memory: int, pool: Pool) -> bool:
+    room_cpu, room_memory = _room(pool)
+    return cores <= _vcpus(pool) and SMALLEST_JOB_CPU_MILLIS <= cpu <= room_cpu and memory <= room_memory
+
+
+def _alone(cpu: int, pool: Pool) -> bool:
+    """Whether a pod that requests so much CPU leaves too little of the machine for any other job pod."""
+    return pool.cpu_millis - cpu < SMALLEST_JOB_CPU_MILLIS
+
+
+def _too_large(job: Job, pools: list[Pool]) -> str:
+    asked = [f"{job.cores} cores"] if job.cores else []
+    asked += [f"{human(job.memory_bytes)} of memory"] if job.memory_bytes else []
+    largest = max(pools, key=lambda pool: (_room(pool)[1], pool.cpu_millis))
+    where = f"pool {job.pool!r}" if job.pool else f"any of the job pools ({', '.join(pool.name for pool in pools)})"
+    return (
+        f"task {job.task!r} does not fit {where}: it asks for {' and '.join(asked) or 'a whole machine'}; "
+        f"the largest machine, of pool {largest.name!r} ({', '.join(largest.instance_types)}), gives a job "
+        f"{_vcpus(largest)} cores and {human(_room(largest)[1])} of memory. "
+        "Ask for less, or for a pool of larger machines in stacks/."
+    )

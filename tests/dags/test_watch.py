@@ -1,0 +1,217 @@
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.client import ApiException
+from tidepool.keeper import watch
+from tidepool.keeper.facts import node_events, pod_events
+from tidepool.keeper.watch import Nodes, Pods
+from tidepool.ledger import events
+from tidepool.ledger.events import Event, Recorder
+
+CREATED = 1_767_225_600.0
+STAMP = "2026-01-01T00:00:{:02d}Z".format
+
+
+def node(name: str = "node-1", machine: str = "i-1", ready: bool = True) -> dict[str, Any]:
+    condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": STAMP(2)}
+    return {
+        "metadata": {"name": name, "labels": {"tidepool.dev/pool": "spot-small"}, "resourceVersion": "3"},
+        "spec": {"providerID": f"aws:///us-east-1a/{machine}"},
+        "status": {"conditions": [condition]},
+    }
+
+
+def pod(stage: str = "queued", uid: str = "u-1", exit_code: int = 0) -> dict[str, Any]:
+    stages = ("queued", "scheduled", "running", "ended")
+    reached = stages[: stages.index(stage) + 1]
+    state: dict[str, Any] = {"waiting": {"reason": "ContainerCreating"}}
+    if stage == "running":
+        state = {"running": {"startedAt": STAMP(5)}}
+    if stage == "ended":
+        state = {"terminated": {"startedAt": STAMP(5), "finishedAt": STAMP(9), "exitCode": exit_code}}
+    phase = {"queued": "Pending", "scheduled": "Pending", "running": "Running"}.get(
+        stage, "Failed" if exit_code else "Succeeded"
+    )
+    scheduled = {
+        "type": "PodScheduled",
+        "status": "True" if "scheduled" in reached else "False",
+        "lastTransitionTime": STAMP(3),
+    }
+    return {
+        "metadata": {
+            "name": f"clean-{uid}",
+            "uid": uid,
+            "namespace": "tidepool-jobs",
+            "creationTimestamp": STAMP(0),
+            "resourceVersion": str(10 + len(reached)),
+            "labels": {
+                "tidepool.dev/pool": "spot-small",
+                "tidepool.dev/owner-dag": "flights_daily",
+                "tidepool.dev/owner-task": "clean",
+                "tidepool.dev/owner-run": "manual__2026-01-01T000000-hash",
+                "tidepool.dev/attempt": "2",
+            },
+            "annotations": {"tidepool.dev/owner-run": "manual__2026-01-01T00:00:00+00:00"},
+        },
+        "spec": {
+            "nodeName": "node-1" if "scheduled" in reached else None,
+            "containers": [{"name": "base"}, {"name": "sidecar"}],
+        },
+        "status": {
+            "phase": phase,
+            "conditions": [scheduled],
+            "containerStatuses": [{"name": "sidecar", "state": {"running": {}}}, {"name": "base", "state": state}],
+        },
+    }
+
+
+def kinds(told: list[Event]) -> list[str]:
+    return [event.kind for event in told]
+
+
+def test_a_pod_tells_its_owner_its_machine_and_why_it_ended() -> None:
+    told = pod_events(pod("ended", exit_code=3), "i-1", now=CREATED + 60, live=False)
+    assert kinds(told) == ["pod.queued", "pod.scheduled", "pod.running", "pod.ended"]
+    assert [event.time - CREATED for event in told] == [0, 3, 5, 9]
+    last = told[-1]
+    assert (last.dag, last.task, last.run) == ("flights_daily", "clean", "manual__2026-01-01T00:00:00+00:00")
+    assert (last.attempt, last.pool, last.machine, last.cause) == (2, "spot-small", "i-1", "app_error")
+    assert "3" in last.message
+
+
+def test_what_is_seen_as_it_happens_gets_the_time_of_seeing_but_no_later_than_its_stamp_allows() -> None:
+    assert pod_events(pod(), "", now=CREATED + 0.25, live=True)[0].time == CREATED + 0.25
+    assert pod_events(pod(), "", now=CREATED + 7, live=True)[0].time == CREATED + 1
+    assert pod_events(pod(), "", now=CREATED + 7, live=False)[0].time == CREATED
+
+
+@pytest.mark.parametrize("live", [True, False])
+@pytest.mark.parametrize("after", [0.1, 3.5, 9.2, 500.0])
+def test_times_of_a_pod_never_go_backwards(live: bool, after: float) -> None:
+    told = pod_events(pod("ended"), "i-1", now=CREATED + after, live=live, gone=True)
+    assert [event.time for event in told] == sorted(event.time for event in told)
+
+
+def test_a_pod_that_is_deleted_before_it_ended_ends_with_it_and_not_well() -> None:
+    told = pod_events(pod("running"), "i-1", now=CREATED + 20, live=True, gone=True)
+    assert kinds(told)[-2:] == ["pod.ended", "pod.gone"]
+    assert told[-2].cause not in ("", "ok")
+
+
+def test_a_machine_is_ready_when_its_node_is_and_not_before() -> None:
+    assert node_events(node(ready=False), CREATED + 2.4, live=True) == []
+    (ready,) = node_events(node(), CREATED + 2.4, live=True)
+    assert (ready.kind, ready.machine, ready.pool, ready.time) == ("machine.ready", "i-1", "spot-small", CREATED + 2.4)
+
+
+def test_a_node_that_is_no_machine_of_the_cloud_is_not_recorded() -> None:
+    stranger = node()
+    del stranger["spec"]["providerID"]
+    assert node_events(stranger, CREATED, live=True) == []
+
+
+def handler(path: Path, read: Callable[[str], dict[str, Any]] = lambda name: node(name)) -> Pods:
+    recorder = Recorder(path)
+    return Pods(recorder, Nodes(recorder, read).machine, "tidepool-jobs")
+
+
+def test_a_restart_of_the_watch_records_nothing_twice_and_what_vanished_meanwhile_as_gone(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    before = handler(path)
+    before.changed("ADDED", pod(), CREATED + 0.5)
+    before.changed("MODIFIED", pod("scheduled"), CREATED + 3.625)
+    after = handler(path)
+    after.listed([pod("running")], CREATED + 30)
+    after.listed([], CREATED + 40)
+    assert kinds(events.read(path)) == ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone"]
+    assert [event.time - CREATED for event in events.read(path)] == [0.5, 3.625, 5, 40, 40]
+
+
+def test_a_stamp_from_a_list_never_lies_before_what_was_seen_happening(tmp_path: Path) -> None:
+    pods = handler(tmp_path / "events.jsonl")
+    late = pod()
+    late["metadata"]["creationTimestamp"] = STAMP(3)
+    pods.changed("ADDED", late, CREATED + 3.875)
+    late = pod("scheduled")
+    late["metadata"]["creationTimestamp"] = STAMP(3)
+    pods.listed([late], CREATED + 30)
+    assert [event.time - CREATED for event in events.read(tmp_path / "events.jsonl")] == [3.875, 3.875]
+
+
+def test_a_pod_whose_machine_is_gone_keeps_the_machine_it_ran_on(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    handler(path).changed("ADDED", pod("running"), CREATED + 5.5)
+
+    def not_found(name: str) -> dict[str, Any]:
+        raise ApiException(status=404, reason="Not Found")
+
+    handler(path, not_found).changed("MODIFIED", pod("ended"), CREATED + 9.5)
+    assert {event.machine for event in events.read(path)} == {"", "i-1"}
+    assert events.read(path)[-1].machine == "i-1"
+
+
+class ApiServer:
+    """A list call that plays a script: each step is a list's items, the changes of a watch, or an error."""
+
+    def __init__(self, *script: Any) -> None:
+        self._script = list(script)
+        self.versions: list[str] = []
+
+    def __call__(self, **options: Any) -> Any:
+        if not self._script:
+            raise KeyboardInterrupt
+        step = self._script.pop(0)
+        if isinstance(step, Exception):
+            raise step
+        if options.get("watch"):
+            self.versions.append(options["resource_version"])
+            return Answer(b"".join(json.dumps(change).encode() + b"\n" for change in step))
+        return Answer(json.dumps({"items": step, "metadata": {"resourceVersion": "7"}}).encode())
+
+
+class Answer:
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def stream(self, amt: int | None, decode_content: bool) -> Iterator[bytes]:
+        yield from (self.data[start : start + 100] for start in range(0, len(self.data), 100))
+
+    def close(self) -> None: ...
+
+    def release_conn(self) -> None: ...
+
+
+def test_the_watch_outlives_the_api_server_and_lists_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(watch.time, "sleep", pauses.append)
+    bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "99"}}}
+    expired = {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}
+    server = ApiServer(
+        [],
+        [{"type": "ADDED", "object": pod()}, bookmark],
+        [{"type": "MODIFIED", "object": pod("scheduled")}],
+        OSError("connection refused"),
+        ApiException(status=503, reason="Service Unavailable"),
+        ApiException(status=503, reason="Service Unavailable"),
+        [pod("running")],
+        [expired],
+        [pod("ended")],
+        [{"type": "DELETED", "object": pod("ended")}],
+    )
+    path = tmp_path / "events.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        watch.follow(server, handler(path), "pods")
+    assert kinds(events.read(path)) == ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone"]
+    assert server.versions == ["7", "99", "7", "7"]
+    assert pauses == [0.2, 0.4, 0.8]
+
+
+def test_lines_are_whole_whatever_the_pieces() -> None:
+    assert list(watch.lines(iter([b'{"a"', b":1}\n", b'{"b":2}\n{"c"', b":3}\n\n", b'{"torn"']))) == [
+        b'{"a":1}',
+        b'{"b":2}',
+        b'{"c":3}',
+    ]

@@ -1,0 +1,33 @@
+"""tidepool's library for DAG authors: `from tidepool import SparkPodOperator`.
+
+Names are loaded when they are first used, so that the capacity document can be read where there is no Airflow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tidepool.capacity import CapacityError
+    from tidepool.job import JobError
+    from tidepool.operators.job_pod import JobPodOperator
+    from tidepool.operators.spark_pod import SparkPodOperator
+    from tidepool.outcome import Cause, JobFailed
+
+_HOMES = {
+    "CapacityError": "tidepool.capacity",
+    "Cause": "tidepool.outcome",
+    "JobError": "tidepool.job",
+    "JobFailed": "tidepool.outcome",
+    "JobPodOperator": "tidepool.operators.job_pod",
+    "SparkPodOperator": "tidepool.operators.spark_pod",
+}
+
+__all__ = ["CapacityError", "Cause", "JobError", "JobFailed", "JobPodOperator", "SparkPodOperator"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tidepool' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -107,7 +107,10 @@ def _named(job: Job, capacity: Capacity) -> list[Pool]:
     exist = ", ".join(sorted(name for name, pool in capacity.pools.items() if pool.jobs)) or "none"
     pool = capacity.pools.get(job.pool or "")
     if pool is None:
-        raise JobError(f"task {job.task!r}: there is no pool {job.pool!r}; the job pools are: {exist}")
+        raise JobError(
+            f"task {job.task!r}: there is no pool {job.pool!r}; the job pools are: {exist} "
+            "(Airflow's own pools are named by `airflow_pool`)"
+        )
     if not pool.jobs:
         raise JobError(f"task {job.task!r}: pool {job.pool!r} is not for jobs; the job pools are: {exist}")
     if not pool.max_machines:

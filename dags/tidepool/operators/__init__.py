@@ -1,0 +1,1 @@
+"""The operators: the only part of the library that imports Airflow."""

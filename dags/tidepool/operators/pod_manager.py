@@ -1,0 +1,86 @@
+"""A pod manager that outlasts an outage of the API server, and a log follower that ends when the pod does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import tenacity
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import KubernetesApiException
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLogsConsumer, PodManager
+from kubernetes.client import V1Pod
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+from urllib3.response import HTTPResponse
+
+OUTAGE_SECONDS = 180
+"""How long the API server may be away before a job's attempt is given up."""
+
+DENIED_SECONDS = 30
+"""How long it may say 401 or 403: after a restart it does so for a moment, before it has read its roles."""
+
+TRANSIENT_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+DENIED_STATUS = frozenset({401, 403})
+CONFLICT_STATUS = 409
+GONE_STATUS = 404
+
+T = TypeVar("T")
+
+
+def is_transient(error: BaseException | None, seconds: float = 0.0) -> bool:
+    """Whether the same request may succeed later; `seconds` have passed since it was first made."""
+    if isinstance(error, ApiException):
+        return error.status in TRANSIENT_STATUS or (error.status in DENIED_STATUS and seconds < DENIED_SECONDS)
+    return isinstance(error, (HTTPError, KubernetesApiException))
+
+
+def outlast(call: Callable[[], T]) -> T:
+    """Call until there is an answer, for OUTAGE_SECONDS at most; then raise what the last call raised."""
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_delay(OUTAGE_SECONDS),
+        wait=tenacity.wait_fixed(1),
+        retry=lambda state: (
+            state.outcome is not None and is_transient(state.outcome.exception(), state.seconds_since_start or 0.0)
+        ),
+        reraise=True,
+    )
+    return retrying(call)
+
+
+class JobPodManager(PodManager):
+    """The provider's pod manager, whose own retries end after 15 s and whose log follower may hang for 5 minutes."""
+
+    _followed: HTTPResponse | None = None
+
+    def read_pod(self, pod: V1Pod) -> V1Pod:
+        """The pod as it is now; raises ApiException 404 where it is gone."""
+        return outlast(lambda: super(JobPodManager, self).read_pod(pod))
+
+    def run_pod_async(self, pod: V1Pod, **kwargs: Any) -> V1Pod:
+        """Create the pod. Names are random: one that exists already is ours, and the first answer was lost."""
+        try:
+            return super().run_pod_async(pod, **kwargs)
+        except ApiException as error:
+            if error.status != CONFLICT_STATUS:
+                raise
+            return self.read_pod(pod)
+
+    def read_pod_logs(self, pod: V1Pod, container_name: str, **kwargs: Any) -> PodLogsConsumer:
+        """Follow the log. Where it cannot be read just now, that is a broken stream, which the caller resumes."""
+        try:
+            consumer: PodLogsConsumer = super().read_pod_logs(pod, container_name, **kwargs)
+        except ApiException as error:
+            if is_transient(error):
+                raise HTTPError(f"log of pod {pod.metadata.name}: {error.status} {error.reason}") from error
+            raise
+        self._followed = consumer.response
+        return consumer
+
+    def stop_following(self) -> None:
+        """Cut the log off, from another thread: the connection to a lost machine never ends by itself."""
+        followed = self._followed
+        if followed is not None:
+            # It may have ended, or been given back to its connection pool, in the meantime.
+            with suppress(ValueError, RuntimeError, OSError):
+                followed.shutdown()

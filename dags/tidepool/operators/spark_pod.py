@@ -1,0 +1,61 @@
+"""Spark in one pod: a PySpark program alone on a machine of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tidepool import capacity as capacity_document
+from tidepool import spark_conf
+from tidepool.job import JobError
+from tidepool.operators.job_pod import REFUSED, JobPodOperator
+from tidepool.sizing import spark_memory
+
+IMAGE = "spark"
+
+SPARK_REFUSED: Mapping[str, str] = {
+    **REFUSED,
+    "arguments": "use `application_args`",
+    "cmds": "the image's own entry point runs spark-submit",
+}
+
+OWNER_CONF = {
+    "spark.tidepool.dag": "{{ ti.dag_id }}",
+    "spark.tidepool.task": "{{ ti.task_id }}",
+    "spark.tidepool.run": "{{ run_id }}",
+}
+"""Settings without effect that say in Spark's own records whose application it was."""
+
+
+class SparkPodOperator(JobPodOperator):
+    """Runs a PySpark program in one pod, with as much of the pod's memory for Spark's heap as fits.
+
+    application: a file in the image: a name in /opt/tidepool/jobs, or `local:///…`. application_args: its arguments.
+    conf: Spark settings over tidepool's own. image: the capacity document's `spark` unless given.
+    The other arguments are JobPodOperator's; only task_id and application are needed.
+    """
+
+    refused = SPARK_REFUSED
+
+    def __init__(
+        self,
+        *,
+        application: str,
+        application_args: Sequence[str] = (),
+        conf: Mapping[str, str] | None = None,
+        image: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        task = kwargs.get("task_id", "")
+        file = spark_conf.application_file(task, application)
+        if image is None:
+            images = capacity_document.load().images
+            if IMAGE not in images:
+                known = ", ".join(sorted(images)) or "none"
+                raise JobError(f"task {task!r}: no image given, and the capacity document has no {IMAGE!r} ({known})")
+            image = images[IMAGE]
+        super().__init__(image=image, **kwargs)
+        cores, limit = self.placement.cores, self.placement.memory_bytes
+        settings = spark_conf.settings(task, cores, spark_memory(task, limit, cores), conf or {})
+        name = "{{ ti.dag_id }}.{{ ti.task_id }}"
+        self.arguments = spark_conf.spark_submit(name, file, list(application_args), {**settings, **OWNER_CONF})

@@ -61,14 +61,12 @@ class Aws:
         data = _template_data(name, rest)
         found = self._template(name)
         if found is None:
-            specification = [{"ResourceType": "launch-template", "Tags": tags}] if tags else []
-            found = self.ec2.create_launch_template(
-                LaunchTemplateName=name, LaunchTemplateData=data, TagSpecifications=specification
-            )["LaunchTemplate"]
+            found = self.ec2.create_launch_template(LaunchTemplateName=name, LaunchTemplateData=data)["LaunchTemplate"]
         else:
             found = self._new_version(found, data)
-            if tags:
-                self.ec2.create_tags(Resources=[found["LaunchTemplateId"]], Tags=tags)
+        if tags:
+            # Not at creation: moto takes the template's own tags into its data, which then never equal the wanted ones.
+            self.ec2.create_tags(Resources=[found["LaunchTemplateId"]], Tags=tags)
         version = found["LatestVersionNumber"]
         return found["LaunchTemplateId"], {**inputs, "latestVersion": version, "defaultVersion": version}
 

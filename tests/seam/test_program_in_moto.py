@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import base64
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pulumi
 import pytest
 from moto.server import ThreadedMotoServer
+from tidepool import capacity
 
 from infra import settings
 from infra.aws import user_data
 from infra.local import world, world_kubernetes
 from infra.local.addresses import NotLocalError
 from infra.local.world_aws import Aws, WorldError
-from tidepool import capacity
 
 STACK = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.local.yaml"
 
@@ -70,7 +71,7 @@ def moto_url() -> Iterator[str]:
 @pytest.fixture
 def deployment(moto_url: str) -> Deployment:
     made = Deployment(moto_url)
-    urllib.request.urlopen(urllib.request.Request(f"{moto_url}/moto-api/reset", method="POST")).close()
+    httpx.post(f"{moto_url}/moto-api/reset", trust_env=False).raise_for_status()
     made.deploy()
     return made
 
@@ -126,9 +127,13 @@ def test_the_config_map_holds_the_capacity_document_that_is_exported(deployment:
 
 
 def test_a_second_deploy_of_the_same_program_changes_nothing(deployment: Deployment) -> None:
-    before = [(deployment.group(f"local-{name}"), deployment.template(f"local-{name}")) for name in ("system", "spot-small")]
+    before = [
+        (deployment.group(f"local-{name}"), deployment.template(f"local-{name}")) for name in ("system", "spot-small")
+    ]
     deployment.deploy()
-    after = [(deployment.group(f"local-{name}"), deployment.template(f"local-{name}")) for name in ("system", "spot-small")]
+    after = [
+        (deployment.group(f"local-{name}"), deployment.template(f"local-{name}")) for name in ("system", "spot-small")
+    ]
     assert after == before
 
 
@@ -145,16 +150,21 @@ def test_a_changed_pool_gets_a_new_template_version_and_keeps_its_machines(deplo
 
 def test_tags_that_a_pool_no_longer_has_go(deployment: Deployment) -> None:
     deployment.aws.autoscaling.create_or_update_tags(
-        Tags=[{"ResourceId": "local-system", "ResourceType": "auto-scaling-group", "Key": "old", "Value": "1",
-               "PropagateAtLaunch": False}]
+        Tags=[
+            {
+                "ResourceId": "local-system",
+                "ResourceType": "auto-scaling-group",
+                "Key": "old",
+                "Value": "1",
+                "PropagateAtLaunch": False,
+            }
+        ]
     )
     deployment.deploy()
     assert "old" not in {tag["Key"] for tag in deployment.group("local-system")["Tags"]}
 
 
 def test_what_the_local_cloud_cannot_create_is_an_error() -> None:
-    import pulumi
-
     made = world.World.__new__(world.World)
     made._resources = {}
     with pytest.raises(WorldError, match=r"bucket: the local cloud can't create aws:s3/bucket:Bucket"):

@@ -83,7 +83,7 @@ task_instance_heartbeat_timeout_detection_interval = 5
 [dag_processor]
 refresh_interval = 2
 bundle_refresh_check_interval = 1
-min_file_process_interval = 60
+min_file_process_interval = 30
 file_parsing_sort_mode = modified_time
 parsing_processes = 1
 """

@@ -1,0 +1,51 @@
+"""What the flights_daily DAG found out, as a person wants to see it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from infra.cli.view import plain_table
+
+_ROWS = 10
+DELAYS, MODEL = Path("flights/delays.json"), Path("flights/model.json")
+
+
+def read(lake: Path) -> dict[str, Any]:
+    """The results in the lake: `delays`, rows by airline and origin, and `model`, its errors in minutes."""
+    return {name: json.loads((lake / path).read_text()) for name, path in (("delays", DELAYS), ("model", MODEL))}
+
+
+def show(lake: Path, console: Console) -> None:
+    """Print the airlines and origins whose flights arrive latest, and how well the model does."""
+    results = read(lake)
+    rows, model = results["delays"], results["model"]
+    console.print("\n[bold]The flights of New York in 2013[/bold]: minutes of delay, the latest arrivals first")
+    numbers = ("flights", "departure", "arrival", "90 % below", "cancelled")
+    table = plain_table("airline", "from", *numbers, right=numbers)
+    for row in rows[:_ROWS]:
+        table.add_row(
+            row["name"],
+            row["origin"],
+            f"{row['flights']:,}",
+            _number(row["mean_dep_delay"]),
+            _number(row["mean_arr_delay"]),
+            _number(row["p90_arr_delay"]),
+            f"{row['cancelled']:.1%}",
+        )
+    console.print(table)
+    if len(rows) > _ROWS:
+        console.print(f"… and {len(rows) - _ROWS} more", highlight=False)
+    console.print(
+        f"Arrival delay, predicted for {model['rows_test']:,} flights that the model never saw (of "
+        f"{model['rows_test'] + model['rows_train']:,}):\n"
+        f"RMSE {model['rmse']:.1f} min; {model['baseline_rmse']:.1f} min if it arrived as late as it left",
+        highlight=False,
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"

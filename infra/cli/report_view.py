@@ -72,8 +72,8 @@ def comparison_lines(report: Report) -> list[str]:
         f"{_times(comparison.always_on, comparison.bought)}",
         f"  for a day with one such run: {price:.4f} x {HOURS_PER_DAY} = {_usd(comparison.always_on_day)} USD"
         f"{_times(comparison.always_on_day, comparison.bought)}",
-        "Prices are the capacity document's. Not counted: the system machine, needed either",
-        "way, and that AWS bills 60 s of a machine at least.",
+        "Prices are the capacity document's. Not counted: the system machine, which is",
+        "needed either way, and that AWS bills at least 60 s of a machine.",
     ]
 
 
@@ -84,7 +84,7 @@ def bench_lines(report: Report) -> list[str]:
         f"{what}: {_spread(lengths)}"
         for what, lengths in (
             ("Machine asked to Ready", figures.launch_to_ready),
-            ("Job queued to running, with a machine to be bought", figures.queued_to_running),
+            ("Job queued to running, a machine bought", figures.queued_to_running),
         )
         if lengths
     ]
@@ -93,7 +93,7 @@ def bench_lines(report: Report) -> list[str]:
 def _spread(lengths: tuple[int, ...]) -> str:
     ordered = sorted(lengths)
     middle = ordered[len(ordered) // 2] / 1000
-    return f"{middle:.1f} s median of {len(ordered)}, {ordered[-1] / 1000:.1f} s at most"
+    return f"{middle:.1f} s (median of {len(ordered)}), {ordered[-1] / 1000:.1f} s at most"
 
 
 def _table(*columns: tuple[str, int]) -> Table:

@@ -6,7 +6,6 @@ Both raise SettingsError with every problem at once. `stacks/README.md` explains
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Mapping
@@ -14,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
-from infra import naming
+from infra import naming, stack_file
 from infra.aws.instance_types import InstanceType, table
+from infra.naming import DNS_LABEL
+from infra.stack_file import SettingsError as SettingsError
 from infra.strict import Table, near
 
 Market = Literal["spot", "on-demand"]
@@ -26,21 +25,10 @@ PodSecurity = Literal["restricted", "baseline", "privileged"]
 KEYS = ("owner", "cluster", "machines", "images", "jobs", "lake", "pools")
 """The project's own keys in a stack file, each as `tidepool:<key>`; Pulumi.yaml declares the same."""
 
-LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 LABEL_WORDS = "lower-case letters, digits and inner dashes, 63 at most"
 IMAGE = r"(?!.*:latest$)[a-z0-9][\w./:-]*(:\w[\w.-]{0,127}|@sha256:[0-9a-f]{64})"
 IMAGE_WORDS = "an image reference with a tag (not latest) or a sha256 digest"
 REGION = r"[a-z]{2}(-[a-z]+)+-\d"
-
-
-class SettingsError(Exception):
-    """A stack file is wrong. The message names the file, and each problem with its path, value and what is allowed."""
-
-    def __init__(self, where: str, problems: list[str]) -> None:
-        self.where = where
-        self.problems = problems
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        super().__init__(f"{where}: {count}\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
 @dataclass(frozen=True)
@@ -107,11 +95,10 @@ class Settings:
     pools: dict[str, Pool]
 
 
-def load(stack_file: Path, overrides: Mapping[str, Any] | None = None) -> Settings:
+def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Settings:
     """The settings of a stack file. `overrides`: dotted path below `tidepool:` to value, such as `images.spark`."""
-    return parse(
-        override(read_config(stack_file), overrides or {}), environment=environment(stack_file), where=str(stack_file)
-    )
+    config = stack_file.override(stack_file.read(path), overrides or {})
+    return parse(config, environment=stack_file.environment(path), where=str(path))
 
 
 def from_pulumi() -> Settings:
@@ -129,54 +116,12 @@ def from_pulumi() -> Settings:
     return parse(config, environment=stack, where=f"stacks/Pulumi.{stack}.yaml")
 
 
-def environment(stack_file: Path) -> str:
-    """The environment's name, which is the file's: `Pulumi.<environment>.yaml`."""
-    match = re.fullmatch(rf"Pulumi\.({LABEL})\.yaml", stack_file.name)
-    if match is None:
-        raise SettingsError(str(stack_file), ["not a stack file; its name must be Pulumi.<environment>.yaml"])
-    return match.group(1)
-
-
-def read_config(stack_file: Path) -> dict[str, Any]:
-    """The `config` map of a stack file as it stands there; a key that stands there twice is an error."""
-    try:
-        document = yaml.load(stack_file.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506 a safe loader
-    except OSError as error:
-        raise SettingsError(str(stack_file), [f"cannot be read: {error.strerror}"]) from error
-    except yaml.YAMLError as error:
-        raise SettingsError(str(stack_file), [f"not YAML: {' '.join(str(error).split())}"]) from error
-    problems: list[str] = []
-    top = Table(document, "", problems)
-    for key in ("encryptionsalt", "encryptedkey", "secretsprovider"):  # Pulumi's own
-        top.string(key, default="")
-    top.table("config")
-    top.done()
-    if problems:
-        raise SettingsError(str(stack_file), problems)
-    config: dict[str, Any] = document["config"]
-    return config
-
-
-def override(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a config map with values put at dotted paths below `tidepool:`."""
-    changed = copy.deepcopy(dict(config))
-    for path, value in overrides.items():
-        *above, last = path.split(".")
-        target: Any = changed
-        for depth, part in enumerate(above):
-            target = target.setdefault(part if depth else f"{naming.PROJECT}:{part}", {})
-            if not isinstance(target, dict):
-                raise SettingsError("overrides", [f"{path}: {value!r}; {part} is no map, so nothing can be put in it"])
-        target[last if above else f"{naming.PROJECT}:{last}"] = value
-    return changed
-
-
 def parse(config: Mapping[str, Any], environment: str, where: str) -> Settings:
     """Check a config map (`tidepool:<key>` and `aws:region`) whole. Raises SettingsError; `where` names the source."""
     problems: list[str] = []
     top = Table(dict(config), "", problems)
     region = top.string("aws:region", REGION, "an AWS region such as us-east-1")
-    owner = top.string("tidepool:owner", LABEL, LABEL_WORDS)
+    owner = top.string("tidepool:owner", DNS_LABEL, LABEL_WORDS)
     settings = Settings(
         environment=environment,
         owner=owner,
@@ -196,7 +141,7 @@ def parse(config: Mapping[str, Any], environment: str, where: str) -> Settings:
 
 def _cluster(body: Table) -> Cluster:
     body.choice("kind", ("existing",))
-    name = body.string("name", LABEL, LABEL_WORDS)
+    name = body.string("name", DNS_LABEL, LABEL_WORDS)
     body.done()
     return Cluster(kind="existing", name=name)
 
@@ -232,7 +177,7 @@ def _lake(body: Table) -> Lake:
 def _pools(body: Table, region: str) -> dict[str, Pool]:
     pools = {name: _pool(name, body.table(name), region) for name in body.names()}
     for name in pools:
-        if not re.fullmatch(LABEL, name):
+        if not re.fullmatch(DNS_LABEL, name):
             body.problem(name, name, f"a name of {LABEL_WORDS}")
     if pools and not any(pool.jobs for pool in pools.values()):
         body.problem("", sorted(pools), "at least one pool with jobs: true; else no job has a machine")
@@ -291,20 +236,3 @@ def _json(text: str | None) -> Any:
         return json.loads(text or "null")
     except json.JSONDecodeError:
         return text
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """YAML as usual, except that a key may not stand twice in one map: the second pool would silently win."""
-
-
-def _unique(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key) for key, _ in node.value]
-    for index, key in enumerate(keys):
-        if key in keys[:index]:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} stands here twice", node.value[index][0].start_mark
-            )
-    return loader.construct_mapping(node, deep=True)
-
-
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique)

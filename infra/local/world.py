@@ -6,8 +6,8 @@ What this engine can't make is an error, never a silence. Unlike Pulumi's own it
 
     python -m infra.local.world --stack stacks/Pulumi.local.yaml --moto URL --kubeconfig FILE --set images.spark=…
 
-The slow imports come first; then it waits until the kubeconfig, moto and the API server are there, so that it can be
-started beside them. It prints the stack's outputs as JSON.
+It can be started beside moto and the API server: while its slow imports run, it waits until the kubeconfig and both of
+them are there. It prints the stack's outputs as JSON.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import os
 import runpy
 import sys
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pulumi
+from botocore.exceptions import BotoCoreError, ClientError
 
-from infra import naming, settings
+from infra import naming, settings, stack_file
 from infra.local import world_aws
 from infra.local.addresses import SERVICE_NETWORK, NotLocalError
 from infra.local.world_aws import Aws, WorldError
@@ -76,18 +78,38 @@ class World(pulumi.runtime.Mocks):
         raise WorldError(f"the local cloud can't answer {args.token}; teach it in infra/local/world.py")
 
 
-def deploy(stack_file: Path, overrides: Mapping[str, Any], moto_url: str, kubeconfig: Path) -> dict[str, Any]:
-    """Deploy a stack file to moto and the API server of the kubeconfig; the stack's outputs.
+def deploy(path: Path, overrides: Mapping[str, Any], moto_url: str, kubeconfig: Path) -> dict[str, Any]:
+    """Deploy the stack file at `path` to moto and the API server of the kubeconfig; the stack's outputs.
 
     `overrides` as for settings.load. Waits at most START_SECONDS for each side to be there. Raises SettingsError before
     anything is made, WorldError, or NotLocalError where an address is not one of this machine.
     """
-    stack = settings.load(stack_file, overrides)
-    config = settings.override(settings.read_config(stack_file), overrides)
-    aws = Aws(moto_url, stack.region)
-    aws.wait(START_SECONDS)
-    kubernetes = ApiServer(kubeconfig, START_SECONDS)
-    return run(World(aws, kubernetes), config, stack.environment)
+    stack = settings.load(path, overrides)
+    config = stack_file.override(stack_file.read(path), overrides)
+
+    def connect() -> World:
+        aws = Aws(moto_url, stack.region)
+        aws.wait(START_SECONDS)
+        return World(aws, ApiServer(kubeconfig, START_SECONDS))
+
+    with ThreadPoolExecutor(max_workers=1) as background:
+        world = background.submit(connect)
+        _load_providers()
+        return run(world.result(), config, stack.environment)
+
+
+def _load_providers() -> None:
+    """Import what the program uses of the provider packages, which load at first use and take seconds."""
+    import pulumi_aws
+    import pulumi_kubernetes
+
+    _ = (
+        pulumi_aws.ec2.LaunchTemplate,
+        pulumi_aws.autoscaling.Group,
+        pulumi_aws.eks.get_cluster_output,
+        pulumi_kubernetes.core.v1.Namespace,
+        pulumi_kubernetes.rbac.v1.Role,
+    )
 
 
 def run(world: pulumi.runtime.Mocks, config: Mapping[str, Any], environment: str) -> dict[str, Any]:
@@ -139,20 +161,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (settings.SettingsError, WorldError, NotLocalError, pulumi.RunError) as error:
         print(error, file=sys.stderr)
         return 1
+    except (BotoCoreError, ClientError) as error:
+        print(f"moto at {given.moto} did not do it: {error}; `tidepool local logs moto` may say why", file=sys.stderr)
+        return 1
     print(json.dumps(outputs, indent=2))
     return 0
 
 
 if __name__ == "__main__":
-    # These load lazily, at first use: here they do so while moto and the API server still start.
-    import pulumi_aws
-    import pulumi_kubernetes
-
-    _ = (
-        pulumi_aws.ec2.LaunchTemplate,
-        pulumi_aws.autoscaling.Group,
-        pulumi_aws.eks.get_cluster_output,
-        pulumi_kubernetes.core.v1.Namespace,
-        pulumi_kubernetes.rbac.v1.Role,
-    )
     sys.exit(main())

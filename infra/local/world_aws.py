@@ -36,7 +36,7 @@ class Aws:
         self.autoscaling: Any = boto3.client("autoscaling", **settings)
 
     def wait(self, seconds: float) -> None:
-        """Return as soon as moto answers; WorldError after so many seconds."""
+        """Return as soon as moto answers for both services; WorldError after so many seconds."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         deadline = time.monotonic() + seconds
         while True:
@@ -50,7 +50,10 @@ class Aws:
                     ) from error
                 time.sleep(POLL_SECONDS)
             else:
-                return
+                break
+        # moto loads each service at its first request, which takes seconds: better now than one after the other later.
+        self.ec2.describe_vpcs()
+        self.autoscaling.describe_auto_scaling_groups()
 
     def launch_template(self, inputs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """A launch template by name; a new default version only where the data differ from the latest."""

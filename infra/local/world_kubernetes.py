@@ -29,6 +29,8 @@ KINDS = {
     ("v1", "ConfigMap"): ("configmaps", True),
     ("rbac.authorization.k8s.io/v1", "Role"): ("roles", True),
     ("rbac.authorization.k8s.io/v1", "RoleBinding"): ("rolebindings", True),
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"): ("clusterroles", False),
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"): ("clusterrolebindings", False),
 }
 """What can be applied: its name in URLs, and whether it lives in a namespace."""
 
@@ -65,9 +67,10 @@ class ApiServer:
         return "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
 
     def _ready(self) -> None:
-        answer = self._pool.request("GET", f"{self.url}/readyz", timeout=5)
-        if answer.status != 200:
-            raise WorldError(f"/readyz says {answer.status}")
+        for path in ("/readyz", "/api/v1/namespaces/kube-system"):  # the namespace comes a moment after readiness
+            answer = self._pool.request("GET", self.url + path, timeout=5)
+            if answer.status != 200:
+                raise WorldError(f"{path} says {answer.status}")
 
 
 def path_of(manifest: dict[str, Any]) -> str:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -87,3 +89,30 @@ def test_an_override_of_a_key_that_does_not_exist_is_an_error() -> None:
 def test_an_override_below_a_value_that_holds_nothing_is_an_error() -> None:
     with pytest.raises(settings.SettingsError, match=r"owner\.name: 'x'; owner is no map"):
         settings.load(ROOT / "stacks" / "Pulumi.local.yaml", {"owner.name": "x"})
+
+
+def as_the_engine_passes_it(config: dict[str, Any]) -> str:
+    return json.dumps({key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()})
+
+
+def test_the_engines_configuration_reads_the_same_as_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stack = as_stack_file(CASES / "accepted" / "every-key.yaml", tmp_path)
+    pulumi.runtime.set_mocks(NoResources(), project="tidepool", stack="dev")
+    monkeypatch.setenv("PULUMI_CONFIG", as_the_engine_passes_it(stack_file.read(stack)))
+    assert settings.from_pulumi() == settings.load(stack)
+
+
+def test_an_unknown_key_is_an_error_under_the_engine_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = stack_file.read(as_stack_file(CASES / "accepted" / "minimal.yaml", tmp_path))
+    pulumi.runtime.set_mocks(NoResources(), project="tidepool", stack="dev")
+    monkeypatch.setenv("PULUMI_CONFIG", as_the_engine_passes_it({**config, "tidepool:poolz": "{}"}))
+    with pytest.raises(settings.SettingsError, match=r"stacks/Pulumi\.dev\.yaml: 1 problem\n  tidepool:poolz"):
+        settings.from_pulumi()
+
+
+class NoResources(pulumi.runtime.Mocks):
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
+        raise AssertionError(f"no resource is expected here, but {args.typ} came")
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
+        raise AssertionError(f"no look-up is expected here, but {args.token} came")

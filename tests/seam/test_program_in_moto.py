@@ -13,7 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 from tidepool import capacity
 
-from infra import settings
+from infra import settings, stack_file
 from infra.aws import user_data
 from infra.local import world, world_kubernetes
 from infra.local.addresses import NotLocalError
@@ -47,7 +47,7 @@ class Deployment:
         self.outputs: dict[str, Any] = {}
 
     def deploy(self, overrides: dict[str, Any] | None = None) -> None:
-        config = settings.override(settings.read_config(STACK), overrides or {})
+        config = stack_file.override(stack_file.read(STACK), overrides or {})
         self.outputs = world.run(world.World(self.aws, self.kubernetes), config, "local")  # type: ignore[arg-type]
 
     def group(self, name: str) -> dict[str, Any]:
@@ -124,6 +124,34 @@ def test_the_config_map_holds_the_capacity_document_that_is_exported(deployment:
     manifest = deployment.kubernetes.applied["/api/v1/namespaces/tidepool/configmaps/tidepool-capacity"]
     assert manifest["data"] == {"capacity.json": deployment.outputs["capacity"]}
     assert set(capacity.loads(deployment.outputs["capacity"]).pools) == {"system", "spot-small", "on-demand-small"}
+
+
+def test_pods_cannot_use_the_credentials_of_a_machine_and_its_disk_is_encrypted(deployment: Deployment) -> None:
+    data = deployment.template("local-spot-small")["LaunchTemplateData"]
+    assert data["MetadataOptions"] == {
+        "HttpEndpoint": "enabled",
+        "HttpTokens": "required",
+        "HttpPutResponseHopLimit": 1,
+    }
+    (disk,) = data["BlockDeviceMappings"]
+    assert disk["Ebs"] == {"Encrypted": True, "DeleteOnTermination": True, "VolumeSize": 80, "VolumeType": "gp3"}
+
+
+def test_machines_and_volumes_say_who_pays_for_them(deployment: Deployment) -> None:
+    owner = {"tidepool.dev/owner": "tidepool", "tidepool.dev/environment": "local", "tidepool.dev/pool": "system"}
+    (volume,) = deployment.template("local-system")["LaunchTemplateData"]["TagSpecifications"]
+    (machine,) = deployment.group("local-system")["Instances"]
+    filters = [{"Name": "resource-id", "Values": [machine["InstanceId"]]}]
+    tags = {tag["Key"]: tag["Value"] for tag in deployment.aws.ec2.describe_tags(Filters=filters)["Tags"]}
+    assert volume["ResourceType"] == "volume"
+    assert {tag["Key"]: tag["Value"] for tag in volume["Tags"]} == owner
+    assert tags.items() >= owner.items()
+    assert "k8s.io/cluster-autoscaler/enabled" not in tags
+
+
+def test_a_zone_in_which_the_cluster_has_no_subnet_is_an_error(deployment: Deployment) -> None:
+    with pytest.raises(pulumi.RunError, match="cluster local has no subnet in us-east-1z"):
+        deployment.deploy({"pools.spot-small.zones": ["us-east-1z"]})
 
 
 def test_a_second_deploy_of_the_same_program_changes_nothing(deployment: Deployment) -> None:

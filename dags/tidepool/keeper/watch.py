@@ -26,7 +26,7 @@ from tidepool.ledger.events import Recorder
 
 NAMESPACE = "tidepool-jobs"
 _WATCH_SECONDS = 60
-_FIRST_PAUSE, _LAST_PAUSE = 0.2, 5.0
+_FIRST_PAUSE, _LAST_PAUSE = 0.2, 1.0
 _log = logging.getLogger("tidepool.watch")
 
 Request = Callable[..., Any]
@@ -120,8 +120,7 @@ def follow(request: Request, handler: Nodes | Pods, what: str) -> None:
     while True:
         try:
             version = _list(request, handler)
-            if pause > _FIRST_PAUSE:
-                _log.info("watching %s again", what)
+            _log.info("watching %s", what)
             pause = _FIRST_PAUSE
             while True:
                 for kind, thing in changes(request, version):
@@ -131,7 +130,8 @@ def follow(request: Request, handler: Nodes | Pods, what: str) -> None:
         except Gone:
             continue
         except (ApiException, urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError) as error:
-            _log.warning("watching %s was interrupted (%s); listing again in %.1f s", what, _first_line(error), pause)
+            if pause == _FIRST_PAUSE:
+                _log.warning("watching %s was interrupted: %s", what, _reason(error))
             time.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE)
 
@@ -173,10 +173,10 @@ def lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield from (line for line in whole if line)
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, ApiException):
         return f"{error.status} {error.reason}"
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return str(getattr(error, "reason", "") or error) or type(error).__name__
 
 
 def main() -> None:
@@ -188,6 +188,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     api = client.CoreV1Api(config.new_client_from_config(str(arguments.kubeconfig)))
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client made it report every try
     recorder = Recorder(arguments.events)
 
     def read_node(name: str) -> Object:

@@ -1,0 +1,77 @@
+"""`tidepool demo`: the whole loop on this machine, from nothing to nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from infra.cli import flights, report_view
+from infra.cli.run import run_dag, summary
+from infra.local import cloud, lake
+from infra.local.airflow_api import AirflowApiError
+from infra.local.progress import Progress
+
+DAG = "flights_daily"
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the local cloud up at the end.")] = False,
+    autoscaler: Annotated[
+        Path | None,
+        typer.Option(
+            "--autoscaler",
+            metavar="PATH",
+            help="A cluster-autoscaler binary to run instead of the stand-in.",
+            exists=True,
+            dir_okay=False,
+            resolve_path=True,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print results and report as JSON.")] = False,
+) -> None:
+    """Bring up a local cloud, run the flights_daily DAG on it, show what it found and what was bought, take it down.
+
+    Three Spark jobs over the 336,776 flights that left New York in 2013, each alone on a machine that is bought for
+    it and given back after it. Exits with 0 only if all jobs succeeded and no machine for jobs is left.
+
+    Examples: tidepool demo    tidepool demo --keep    tidepool demo --autoscaler ./cluster-autoscaler
+    """
+    progress = Progress()
+    keep = keep or _is_up()  # what was up before stays up
+    try:
+        there = cloud.up(progress, autoscaler=autoscaler)
+        try:
+            lake.seed(there.lake)
+            finished, report = run_dag(there, DAG, progress)
+            if as_json:
+                results = flights.read(there.lake) if finished.state == "success" else None
+                print(json.dumps({"results": results, **summary(finished, report)}, indent=2))
+            else:
+                out = Console(highlight=False)
+                if finished.state == "success":
+                    flights.show(there.lake, out)
+                report_view.show(report, out)
+        finally:
+            if not keep:
+                cloud.down(progress)
+    except (AirflowApiError, cloud.CloudError, lake.LakeError) as error:
+        progress.say(str(error))
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        progress.say("interrupted; the local cloud is left up: `tidepool local down`" if keep else "interrupted")
+        raise typer.Exit(130) from None
+    if keep:
+        progress.say("the local cloud is left up: `tidepool local status`, `tidepool local down`")
+    raise typer.Exit(0 if finished.succeeded else 1)
+
+
+def _is_up() -> bool:
+    try:
+        cloud.attach()
+    except cloud.CloudError:
+        return False
+    return True

@@ -24,6 +24,8 @@ CAPACITY_CONFIG_MAP = "tidepool-capacity"
 CAPACITY_KEY = "capacity.json"
 PRIORITY_CONFIG_MAP = "cluster-autoscaler-priority-expander"  # the cluster-autoscaler looks for this very name
 
+POD_SECURITY_LABEL = "pod-security.kubernetes.io/enforce"
+
 
 def group_name(cluster: str, pool: str) -> str:
     """The name of a pool's Auto Scaling Group and of its launch template."""

@@ -47,7 +47,7 @@ class ApiServer:
         self.url: str = cluster["server"]
         self.certificate_authority: str = cluster["certificate-authority-data"]
         _wait(lambda: require_local(self.url), deadline, f"the address of {self.url} is not up")
-        self._pool = urllib3.PoolManager(ssl_context=_tls(self.certificate_authority, user), retries=False)
+        self._pool = urllib3.PoolManager(ssl_context=_tls(self.certificate_authority, user), retries=False, maxsize=8)
         _wait(self._ready, deadline, f"the API server at {self.url} is not ready")
 
     def apply(self, manifest: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ class Jobs(pulumi.ComponentResource):
             f"{name}-namespace",
             metadata={
                 "name": naming.JOBS_NAMESPACE,
-                "labels": {"pod-security.kubernetes.io/enforce": pod_security},
+                "labels": {naming.POD_SECURITY_LABEL: pod_security},
             },
             opts=inside,
         )

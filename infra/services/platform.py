@@ -15,7 +15,9 @@ class Platform(pulumi.ComponentResource):
         super().__init__("tidepool:services:Platform", name, {}, opts)
         inside = pulumi.ResourceOptions(parent=self)
         namespace = kubernetes.core.v1.Namespace(
-            f"{name}-namespace", metadata={"name": naming.PLATFORM_NAMESPACE}, opts=inside
+            f"{name}-namespace",
+            metadata={"name": naming.PLATFORM_NAMESPACE, "labels": {naming.POD_SECURITY_LABEL: "restricted"}},
+            opts=inside,
         )
         kubernetes.core.v1.ServiceAccount(
             f"{name}-airflow",

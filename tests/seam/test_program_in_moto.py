@@ -200,8 +200,8 @@ def test_what_the_local_cloud_cannot_create_is_an_error() -> None:
 
 
 def test_nothing_is_sent_to_an_address_that_is_not_of_this_machine() -> None:
-    with pytest.raises(NotLocalError, match=r"192\.0\.2\.1 is not an address of this machine"):
-        Aws("http://192.0.2.1:5555", "us-east-1")
+    with pytest.raises(NotLocalError, match=r"203\.0\.113\.1 is not an address of this machine"):
+        Aws("http://203.0.113.1:5555", "us-east-1")
 
 
 def test_a_wrong_setting_is_refused_before_anything_is_made(moto_url: str, tmp_path: Path) -> None:

@@ -23,8 +23,9 @@ def show(lake: Path, console: Console) -> None:
     """Print the airlines and origins whose flights arrive latest, and how well the model does."""
     results = read(lake)
     rows, model = results["delays"], results["model"]
-    console.print("\n[bold]The flights of New York in 2013[/bold]: minutes of delay, the latest arrivals first")
-    numbers = ("flights", "departure", "arrival", "90 % below", "cancelled")
+    console.print("\n[bold]The flights of New York in 2013[/bold], the latest arrivals first; mean delays in minutes,")
+    console.print("and what nine of ten arrivals stayed below", highlight=False)
+    numbers = ("flights", "departed", "arrived", "9 of 10", "cancelled")
     table = plain_table("airline", "from", *numbers, right=numbers)
     for row in rows[:_ROWS]:
         table.add_row(
@@ -40,9 +41,9 @@ def show(lake: Path, console: Console) -> None:
     if len(rows) > _ROWS:
         console.print(f"… and {len(rows) - _ROWS} more", highlight=False)
     console.print(
-        f"Arrival delay, predicted for {model['rows_test']:,} flights that the model never saw (of "
-        f"{model['rows_test'] + model['rows_train']:,}):\n"
-        f"RMSE {model['rmse']:.1f} min; {model['baseline_rmse']:.1f} min if it arrived as late as it left",
+        f"Model of the arrival delay, trained on {model['rows_train']:,} flights, "
+        f"judged on {model['rows_test']:,} others:\n"
+        f"RMSE {model['rmse']:.1f} min; saying that it arrives as late as it left, {model['baseline_rmse']:.1f} min",
         highlight=False,
     )
 

@@ -9,7 +9,7 @@ from rich.console import Group, JustifyMethod
 from rich.table import Table
 from tidepool.ledger.events import Event
 
-_LONGEST_NAME = 22
+_LONGEST_NAME = 23
 _STYLES = {"asked": "yellow", "ready": "cyan", "running": "green", "idle": "magenta", "gone": "dim"}
 _JOB_STYLES = {"queued": "yellow", "launched": "cyan", "running": "green", "done": "dim"}
 
@@ -135,11 +135,11 @@ def tables(now: Board, time: float) -> Group:
 
 
 def plain_table(*columns: str, right: tuple[str, ...] = ("for", "try")) -> Table:
-    """A table without lines that cuts what is too long, so that it fits the terminal."""
+    """A table without lines, whose first column is cut where it is too long, so that it fits the terminal."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
         justify: JustifyMethod = "right" if column in right else "left"
-        width = _LONGEST_NAME if column == "job" else None
+        width = _LONGEST_NAME if column == columns[0] else None
         table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", max_width=width)
     return table
 

@@ -41,9 +41,7 @@ def _copy_raw(target: Path) -> None:
     try:
         source = Path(str(distribution(_PACKAGE).locate_file(f"{_PACKAGE}/data")))
     except PackageNotFoundError as error:
-        raise LakeError(
-            f"the Python package {_PACKAGE} is missing: `uv sync --all-groups` installs it"
-        ) from error
+        raise LakeError(f"the Python package {_PACKAGE} is missing: `uv sync --all-groups` installs it") from error
     target.parent.mkdir(parents=True, exist_ok=True)
     target.parent.chmod(0o755)
     making = target.with_name(f".{target.name}.making")

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from infra.local import addresses
 from infra.local.supervisor import Program, minimal_environment
@@ -125,13 +125,10 @@ def programs(home: Path, capacity: Path, kubeconfig: Path, namespace: str) -> li
 
     capacity: the capacity document for the DAG files. kubeconfig: for pods in `namespace`, as the jobs' launcher.
     """
-    connection = {
-        "conn_type": "kubernetes",
-        "extra": {"kube_config_path": str(kubeconfig), "namespace": namespace, "in_cluster": False},
-    }
+    extra = urlencode({"kube_config_path": str(kubeconfig), "namespace": namespace}, safe="/")
     environment = {
         "AIRFLOW_HOME": str(home),
-        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(connection),
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": f"kubernetes:///?{extra}",
         "KUBECONFIG": str(kubeconfig),
         "NO_COLOR": "1",
         "PYTHONUNBUFFERED": "1",

@@ -5,11 +5,14 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from supervisor.options import ServerOptions, UnhosedConfigParser
 
 from infra.local import addresses, airflow, airflow_api
 from infra.local.airflow_api import AirflowApi, AirflowApiError
+from infra.local.supervisor import Supervisor
 
 
 @pytest.fixture
@@ -45,6 +48,22 @@ def test_no_secret_is_on_a_command_line_or_in_the_environment(tmp_path: Path, ca
     programs = airflow.programs(tmp_path / "home", tmp_path / "capacity.json", tmp_path / "kubeconfig", "jobs")
     seen = repr([(program.command, program.environment) for program in programs])
     assert not [secret for secret in secrets_of(tmp_path / "home") if secret in seen]
+
+
+def test_the_environment_reaches_airflow_through_supervisord_as_it_was_given(tmp_path: Path) -> None:
+    program = airflow.programs(tmp_path / "home", tmp_path / "capacity.json", tmp_path / "kube config", "jobs")[0]
+    written = Supervisor(tmp_path, tmp_path / "socket", tmp_path / "log")
+    for folder in ("programs", "log"):
+        (tmp_path / folder).mkdir()
+    written._write(program)
+    options = ServerOptions()
+    parser = UnhosedConfigParser()
+    parser.expansions = options.environ_expansions
+    parser.read_string((tmp_path / "programs" / f"{program.name}.conf").read_text())
+    (config,) = options.process_groups_from_parser(parser)
+    assert config.process_configs[0].environment == program.environment
+    query = parse_qs(urlsplit(program.environment["AIRFLOW_CONN_KUBERNETES_DEFAULT"]).query)
+    assert query == {"kube_config_path": [str(tmp_path / "kube config")], "namespace": ["jobs"]}
 
 
 def test_preparing_again_changes_nothing(tmp_path: Path, cache: Path) -> None:

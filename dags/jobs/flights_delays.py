@@ -30,7 +30,7 @@ def delays(flights: DataFrame) -> DataFrame:
             F.count("*").alias("flights"),
             F.round(F.mean("dep_delay"), 2).alias("mean_dep_delay"),
             F.round(F.mean("arr_delay"), 2).alias("mean_arr_delay"),
-            F.percentile("arr_delay", 0.9).alias("p90_arr_delay"),
+            F.round(F.percentile("arr_delay", 0.9), 2).alias("p90_arr_delay"),
             F.round(F.mean(F.col("cancelled").cast("double")), 4).alias("cancelled"),
         )
         .orderBy(F.desc("mean_arr_delay"), "carrier", "origin")

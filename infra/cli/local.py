@@ -1,0 +1,156 @@
+"""`tidepool local …`: the local cloud, by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from infra.cli.run import run
+from infra.local import addresses, cloud, reclaim, status
+from infra.local.progress import Progress
+
+app = typer.Typer(
+    help="A real Kubernetes, the AWS API and machines that come and go, on this one machine.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.command()(run)
+
+AutoscalerOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--autoscaler",
+        metavar="PATH",
+        help="A cluster-autoscaler binary to run instead of the stand-in.",
+        exists=True,
+        dir_okay=False,
+        resolve_path=True,
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+@app.command()
+def up(
+    autoscaler: AutoscalerOption = None,
+    airflow: Annotated[bool, typer.Option("--airflow", help="Start Airflow too (its port: 8088).")] = False,
+) -> None:
+    """Start the local cloud; the first time it builds what it runs (see README.md).
+
+    Examples: tidepool local up    tidepool local up --airflow
+    """
+    progress = Progress()
+    start = time.monotonic()
+    try:
+        there = cloud.up(progress, autoscaler)
+        if airflow:
+            there.start_airflow()
+    except cloud.CloudError as error:
+        progress.say(str(error))
+        raise typer.Exit(1) from error
+    progress.say(f"ready after {time.monotonic() - start:.1f} s")
+    typer.echo(f"export KUBECONFIG={there.kubeconfig}")
+    typer.echo(f"export TIDEPOOL_CAPACITY={there.capacity}")
+    if airflow:
+        typer.echo(f"# Airflow: {addresses.AIRFLOW}, user admin, password in {there.state}/airflow/passwords.json")
+
+
+@app.command()
+def down() -> None:
+    """Take the local cloud down; nothing of it stays on this machine. The lake, logs and events are kept as files.
+
+    Example: tidepool local down
+    """
+    progress = Progress()
+    try:
+        cloud.down(progress)
+    except cloud.CloudError as error:
+        progress.say(str(error))
+        raise typer.Exit(1) from error
+
+
+@app.command("status")
+def show_status(as_json: JsonOption = False) -> None:
+    """Show processes, pools, machines and pods. Exits with 1 if the cloud is not up or something of it is not well.
+
+    Examples: tidepool local status    tidepool local status --json
+    """
+    try:
+        found = status.read(cloud.attach())
+    except cloud.CloudError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=2))
+    else:
+        console = Console(highlight=False)
+        for title, rows in found.as_dict().items():
+            if title != "problems":
+                _table(console, title, rows)
+    for problem in found.problems:
+        typer.secho(problem, fg="red", err=True)
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def logs(
+    process: Annotated[
+        str, typer.Argument(help="kube-apiserver, hypervisor, <instance>-kubelet …; none: the names.")
+    ] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 100,
+) -> None:
+    """Show the log of one of the cloud's processes, also after `down`.
+
+    Examples: tidepool local logs    tidepool local logs hypervisor -f
+    """
+    folder = _log_folder()
+    known = {file.stem: file for file in sorted(folder.glob("*.log"))}
+    if not process:
+        typer.echo("\n".join(known) or f"no logs in {folder}: the local cloud was not up yet")
+        return
+    if process not in known:
+        typer.echo(f"no log of {process!r}; there are {', '.join(known) or 'none'}", err=True)
+        raise typer.Exit(1)
+    command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(known[process])]
+    raise typer.Exit(subprocess.run(command).returncode)
+
+
+@app.command("reclaim")
+def take_back(
+    machine: Annotated[str, typer.Argument(help="Instance id; none: the spot machine that runs a job longest.")] = "",
+    notice: Annotated[
+        float, typer.Option("--notice", min=0, help="Seconds between notice and end; EC2 gives 120. 0: no notice.")
+    ] = 120.0,
+) -> None:
+    """Take a spot machine back as EC2 does: notice (cordon, evict), then gone; with --notice 0 just gone.
+
+    Examples: tidepool local reclaim    tidepool local reclaim i-0abc --notice 0
+    """
+    try:
+        gone = reclaim.reclaim(cloud.attach(), machine, notice, Progress())
+    except (cloud.CloudError, reclaim.ReclaimError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    typer.echo(gone)
+
+
+def _log_folder() -> Path:
+    """Where the logs are, whether the cloud is up or not."""
+    return cloud.Cloud(cloud.paths.state()).state / "log"
+
+
+def _table(console: Console, title: str, rows: list[dict[str, object]]) -> None:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for column in rows[0] if rows else ():
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(str(value) for value in row.values()))
+    console.print(table if rows else f"{title}: none", soft_wrap=False)

@@ -1,0 +1,29 @@
+"""The `tidepool` command: one module a verb."""
+
+from __future__ import annotations
+
+import typer
+
+from infra.cli import local
+from infra.cli.demo import demo
+from infra.cli.test import test
+
+app = typer.Typer(
+    help="Pools of cheap machines that fill when jobs come in and drain when they leave.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(demo)
+app.command()(test)
+app.add_typer(local.app, name="local")
+
+
+def main() -> None:
+    """The entry point of `./tidepool`."""
+    app(prog_name="tidepool")
+
+
+if __name__ == "__main__":
+    main()

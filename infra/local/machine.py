@@ -1,0 +1,184 @@
+"""A machine of the local cloud: a network namespace with a containerd, a kubelet and a kube-proxy of its own.
+
+It stands in for an EC2 instance: started from the launch template's user data, on a clone of the golden root.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra.local import addresses, cgroups, machine_files, mounts, network, paths
+from infra.local.images import PAUSE
+from infra.local.machine_files import Size
+from infra.local.pki import Authority, write_kubeconfig
+
+PROCESSES = ("containerd", "kubelet", "kube-proxy")
+_SOCKET_SECONDS = 20
+
+
+class MachineError(Exception):
+    """A machine can't start; the message says which one and why."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """What EC2 and the Auto Scaling Group say of an instance; size is its pool's promise to pods."""
+
+    id: str
+    pool: str
+    market: str
+    instance_type: str
+    zone: str
+    vcpu: int
+    size: Size
+    node_config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Home:
+    """What machines share: the state folder, the binaries and the golden root."""
+
+    state: Path
+    binaries: Path
+    containerd: str
+    golden: Path
+
+
+class Machine:
+    """One machine; all that it is can be read again from its folder, so that any process may take it over."""
+
+    def __init__(self, home: Home, instance: Instance, index: int) -> None:
+        self.home, self.instance, self.index = home, instance, index
+        self.folder = home.state / "machines" / instance.id
+        self.run = paths.RUN / instance.id
+        self.namespace = f"{network.NAMESPACE_PREFIX}{instance.id}"
+
+    @classmethod
+    def create(cls, home: Home, instance: Instance) -> Machine:
+        """Take a free number and write the machine's folder."""
+        taken = {machine.index for machine in cls.all(home)}
+        index = next(number for number in range(2, 255) if number not in taken)
+        machine = cls(home, instance, index)
+        machine.folder.mkdir(parents=True, exist_ok=True)
+        record = {"index": index, "instance": dataclasses.asdict(instance)}
+        temporary = machine.folder / "machine.json.new"
+        temporary.write_text(json.dumps(record))
+        temporary.rename(machine.folder / "machine.json")
+        return machine
+
+    @classmethod
+    def all(cls, home: Home) -> list[Machine]:
+        """The machines that have a folder."""
+        machines = []
+        for file in sorted(home.state.glob("machines/*/machine.json")):
+            record = json.loads(file.read_text())
+            body = record["instance"]
+            instance = Instance(**(body | {"size": Size(**body["size"])}))
+            machines.append(cls(home, instance, record["index"]))
+        return machines
+
+    def boot(self) -> None:
+        """Bring the machine up, or back up: whatever of it is there already is left as it is."""
+        cgroups.create(self.instance.id, cpus=self.instance.vcpu)
+        network.plug(self.instance.id, self.index)
+        self.run.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / "containerd").exists():
+            self._clone()
+            self._write_files()
+        self._spawn("containerd", [self.home.containerd, "-c", f"{self.folder}/containerd.toml"])
+        self._wait_for_socket()
+        address = addresses.machine_address(self.index)
+        kubelet = machine_files.kubelet_flags(
+            self.instance.node_config,
+            binaries=self.home.binaries,
+            folder=self.folder,
+            instance=self.instance.id,
+            zone=self.instance.zone,
+            address=address,
+        )
+        self._spawn("kubelet", kubelet)
+        proxy_config = self.home.state / "kube-proxy.kubeconfig"
+        proxy = machine_files.proxy_flags(self.home.binaries, self.folder, self.instance.id, proxy_config)
+        self._spawn("kube-proxy", proxy)
+
+    def down_processes(self) -> list[str]:
+        """The processes of the machine that should run and don't."""
+        return [name for name in PROCESSES if not cgroups.running(f"{self.instance.id}/{name}", name)]
+
+    def end(self) -> None:
+        """Power off: every process is killed at once, then nothing of the machine is left."""
+        cgroups.kill(self.instance.id)
+        network.unplug(self.instance.id, self.index)
+        mounts.unmount_below(self.folder, self.run)
+        shutil.rmtree(self.run, ignore_errors=True)
+        shutil.rmtree(self.folder)
+
+    def _clone(self) -> None:
+        """Hard links to the golden root, whose layers are only read; databases are written, so they are copied."""
+        new = self.folder / "containerd.new"
+        shutil.rmtree(new, ignore_errors=True)
+        same_disk = self.home.golden.stat().st_dev == self.folder.stat().st_dev
+        subprocess.run(["cp", "-al" if same_disk else "-a", str(self.home.golden), str(new)], check=True)
+        if same_disk:
+            for database in new.rglob("*.db"):
+                database.unlink()
+                shutil.copy2(self.home.golden / database.relative_to(new), database)
+        new.rename(self.folder / "containerd")
+
+    def _write_files(self) -> None:
+        instance, cluster = self.instance, self.instance.node_config["spec"]["cluster"]
+        address = addresses.machine_address(self.index)
+        authority = Authority(self.home.state / "pki")
+        reserved = machine_files.reservations(host_size(self.folder), instance.size)
+        kubelet = machine_files.kubelet_config(
+            instance.node_config,
+            folder=self.folder,
+            group=f"/{cgroups.NAME}/{instance.id}",
+            socket=self.run / "containerd.sock",
+            authority=authority.certificate,
+            certificate=authority.issue(f"{instance.id}-serving", f"system:node:{instance.id}", hosts=(address,)),
+            reserved=reserved,
+        )
+        (self.folder / "kubelet.json").write_text(json.dumps(kubelet, indent=1))
+        client, key = authority.issue(instance.id, f"system:node:{instance.id}", "system:nodes")
+        credentials = {"client-certificate": str(client), "client-key": str(key)}
+        trusted = base64.b64decode(cluster["certificateAuthority"])
+        write_kubeconfig(self.folder / "kubelet.kubeconfig", cluster["apiServerEndpoint"], trusted, credentials)
+        toml = machine_files.containerd_config(self.folder, self.run, PAUSE)
+        (self.folder / "containerd.toml").write_text(toml)
+        (self.folder / "cni").mkdir(exist_ok=True)
+        network_config = machine_files.cni_config(self.folder, addresses.pod_range(self.index))
+        (self.folder / "cni" / "10-bridge.conflist").write_text(network_config)
+
+    def _spawn(self, name: str, command: list[str]) -> None:
+        group = f"{self.instance.id}/{name}"
+        if cgroups.running(group, name):
+            return
+        cgroups.create(group)
+        log = self.home.state / "log" / f"{self.instance.id}-{name}.log"
+        environment = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
+        cgroups.spawn(group, ["nsenter", f"--net=/run/netns/{self.namespace}", *command], log, environment)
+
+    def _wait_for_socket(self) -> None:
+        deadline = time.monotonic() + _SOCKET_SECONDS
+        while not (self.run / "containerd.sock").exists():
+            if time.monotonic() > deadline:
+                log = self.home.state / "log" / f"{self.instance.id}-containerd.log"
+                raise MachineError(f"machine {self.instance.id}: containerd did not start; its log: {log}")
+            time.sleep(0.02)
+
+
+def host_size(folder: Path) -> Size:
+    """What a kubelet sees of this host: its cores, its memory and the disk below `folder`."""
+    memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal:"))
+    disk = os.statvfs(folder)
+    return Size((os.cpu_count() or 1) * 1000, int(memory.split()[1]) * 1024, disk.f_blocks * disk.f_frsize)

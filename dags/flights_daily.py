@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from airflow.sdk import DAG
+
 from tidepool import SparkPodOperator
 
 with DAG(

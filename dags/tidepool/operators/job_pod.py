@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
@@ -14,8 +11,6 @@ from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import PodLau
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
-from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import CommsDecoder
 from kubernetes.client import ApiClient, V1Pod
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -150,7 +145,6 @@ class JobPodOperator(KubernetesPodOperator):
 
     def execute(self, context: Any) -> Any:
         """Run the job to its end; raises JobFailed with the cause unless that is good."""
-        _die_with_supervisor()
         self._attempt = context["ti"].try_number
         return self._concluded(lambda: super(JobPodOperator, self).execute(context))
 
@@ -238,14 +232,3 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _die_with_supervisor() -> None:
-    """Have the kernel end this process when Airflow's supervisor of it is killed.
-
-    The process would follow its pod unsupervised, and delete it under the attempt that has taken it over.
-    """
-    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
-    if sys.platform == "linux" and isinstance(comms, CommsDecoder):
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# Airflow reads these when it is first imported, and then makes its home.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="tidepool-tests-airflow-")
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+from tidepool import capacity as document
+from tidepool.capacity import Capacity, Lake, Market, Pool, Taint
+
+GIB = 1024**3
+
+PoolMaker = Callable[..., Pool]
+
+
+def make_pool(
+    name: str,
+    market: Market = "spot",
+    *,
+    cpu_millis: int = 1930,
+    memory_bytes: int = 7 * GIB,
+    priority: int = 50,
+    usd_per_hour: float = 0.04,
+    jobs: bool = True,
+    max_machines: int = 4,
+    instance_types: tuple[str, ...] = ("m5.large", "m6i.large"),
+) -> Pool:
+    return Pool(
+        name=name,
+        market=market,
+        jobs=jobs,
+        instance_types=instance_types,
+        labels={"tidepool.dev/pool": name},
+        taints=(Taint("tidepool.dev/pool", name, "NoSchedule"),) if jobs else (),
+        cpu_millis=cpu_millis,
+        memory_bytes=memory_bytes,
+        ephemeral_storage_bytes=20 * GIB,
+        max_machines=max_machines,
+        priority=priority,
+        usd_per_hour=usd_per_hour,
+        on_demand_usd_per_hour=0.096,
+    )
+
+
+def make_capacity(*pools: Pool) -> Capacity:
+    chosen = pools or (
+        make_pool("system", "on-demand", jobs=False, priority=0),
+        make_pool("on-demand-small", "on-demand", priority=10, usd_per_hour=0.096),
+        make_pool("spot-small"),
+    )
+    return Capacity(
+        cluster="test",
+        namespace="tidepool-jobs",
+        service_account="job",
+        images={"spark": "tidepool.local/spark:abc123"},
+        schedule_timeout_seconds=1800,
+        pools={pool.name: pool for pool in chosen},
+        lake=Lake(uri="file:///lake", host_path="/var/lib/tidepool/lake"),
+    )
+
+
+@pytest.fixture
+def pool() -> PoolMaker:
+    return make_pool
+
+
+@pytest.fixture
+def capacity_of() -> Callable[..., Capacity]:
+    return make_capacity
+
+
+@pytest.fixture
+def capacity() -> Capacity:
+    return make_capacity()
+
+
+@pytest.fixture
+def capacity_file(capacity: Capacity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The capacity document as a file that TIDEPOOL_CAPACITY names."""
+    path = tmp_path / "capacity.json"
+    path.write_text(document.dumps(capacity), encoding="utf-8")
+    monkeypatch.setenv("TIDEPOOL_CAPACITY", str(path))
+    return path

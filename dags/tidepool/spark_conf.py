@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tidepool.job import JobError
+from tidepool.pod import SCRATCH_FOLDER
 from tidepool.sizing import SparkMemory
 
 JOBS_FOLDER = "/opt/tidepool/jobs"
-SCRATCH = "/tmp"  # noqa: S108 - a folder of the pod, an emptyDir of its own, not the machine's
 TASK_FAILURES = 4
 """How often one Spark task may fail before the job does. `local[N]` alone would mean once."""
 
@@ -49,9 +49,9 @@ def settings(task: str, cores: int, memory: SparkMemory, extra: Mapping[str, str
     return {
         "spark.master": f"local[{cores},{TASK_FAILURES}]",
         "spark.driver.memory": f"{memory.heap}m",
-        "spark.local.dir": f"{SCRATCH}/spark",
+        "spark.local.dir": f"{SCRATCH_FOLDER}/spark",
         # The default is a folder beside the program, where the image is read-only.
-        "spark.sql.warehouse.dir": f"file:{SCRATCH}/warehouse",
+        "spark.sql.warehouse.dir": f"file:{SCRATCH_FOLDER}/warehouse",
         # All of Spark is in this pod: nothing has to find it by name, and nothing outside it may connect.
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",

@@ -1,0 +1,193 @@
+"""What the operators ask Kubernetes for, and what they refuse when the DAG file is parsed."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+from airflow.sdk import DAG
+from kubernetes.client import ApiClient
+
+import tidepool
+from tidepool import CapacityError, JobError, JobPodOperator, SparkPodOperator
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+
+pytestmark = pytest.mark.usefixtures("capacity_file")
+
+
+def pod_of(operator: JobPodOperator, dag: str = "d", run: str = "r", attempt: int = 1) -> dict[str, Any]:
+    """The pod that the operator would create, as JSON."""
+    operator.hook = mock.MagicMock(is_in_cluster=False)
+    ti = SimpleNamespace(dag_id=dag, task_id=operator.task_id, run_id=run, try_number=attempt, map_index=-1)
+    pod = operator.build_pod_request_obj({"ti": ti, "run_id": run, "dag": None})
+    found: dict[str, Any] = ApiClient().sanitize_for_serialization(pod)
+    return found
+
+
+def test_task_id_and_application_are_enough() -> None:
+    pod = pod_of(SparkPodOperator(task_id="clean", application="clean.py"), dag="flights", run="manual__1", attempt=2)
+    container = pod["spec"]["containers"][0]
+    assert container["image"] == "tidepool.local/spark:abc123"
+    assert container["args"][:3] == ["spark-submit", "--name", "{{ ti.dag_id }}.{{ ti.task_id }}"]
+    assert container["args"][-1] == "/opt/tidepool/jobs/clean.py"
+    assert "spark.master=local[2,4]" in container["args"]
+    assert container["resources"] == {
+        "requests": {"cpu": "1680m", "memory": "6912Mi"},
+        "limits": {"memory": "6912Mi"},
+    }
+    assert not container.get("command")  # the image's own init process
+    assert pod["metadata"]["namespace"] == "tidepool-jobs"
+    labels = pod["metadata"]["labels"]
+    assert {key: value for key, value in labels.items() if key.startswith("tidepool.dev/")} == {
+        "tidepool.dev/pool": "spot-small",
+        "tidepool.dev/owner-dag": "flights",
+        "tidepool.dev/owner-task": "clean",
+        "tidepool.dev/owner-run": "manual__1",
+        "tidepool.dev/attempt": "2",
+    }
+    assert pod["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+
+
+def test_what_the_job_pod_promises_survives_the_stock_operator() -> None:
+    spec = pod_of(SparkPodOperator(task_id="t", application="a.py"))["spec"]
+    assert spec["restartPolicy"] == "Never"
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["serviceAccountName"] == "job"
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
+    assert spec["containers"][0]["workingDir"] == spec["containers"][0]["volumeMounts"][0]["mountPath"]
+    terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert terms[0]["matchExpressions"][0]["values"] == ["spot-small", "on-demand-small"]
+
+
+def test_the_authors_own_arguments_are_added_and_take_nothing_away() -> None:
+    operator = SparkPodOperator(
+        task_id="t",
+        application="a.py",
+        application_args=["--day", "{{ ds }}"],
+        conf={"spark.sql.shuffle.partitions": "99"},
+        image="mine/spark:1",
+        team="R&D",
+        env_vars={"A": "b"},
+        labels={"mine": "yes"},
+        tolerations=[{"key": "gpu", "operator": "Exists"}],
+        namespace="elsewhere",
+    )
+    pod = pod_of(operator)
+    container = pod["spec"]["containers"][0]
+    assert container["image"] == "mine/spark:1"
+    assert container["args"][-3:] == ["/opt/tidepool/jobs/a.py", "--day", "{{ ds }}"]
+    assert "spark.sql.shuffle.partitions=99" in container["args"]
+    assert [item["name"] for item in container["env"]] == ["HOME", "PYTHONUNBUFFERED", "TIDEPOOL_LAKE", "A"]
+    assert [item["key"] for item in pod["spec"]["tolerations"]] == ["tidepool.dev/pool", "tidepool.dev/pool", "gpu"]
+    assert pod["metadata"]["labels"]["mine"] == "yes"
+    assert pod["metadata"]["annotations"]["tidepool.dev/team"] == "R&D"
+    assert pod["metadata"]["namespace"] == "elsewhere"
+
+
+def test_any_image_can_be_a_job() -> None:
+    pod = pod_of(JobPodOperator(task_id="t", image="duckdb:1", arguments=["query.sql"], exclusive=False, memory="1Gi"))
+    container = pod["spec"]["containers"][0]
+    assert (container["image"], container["args"]) == ("duckdb:1", ["query.sql"])
+    assert container["resources"]["requests"] == {"cpu": "840m", "memory": "1024Mi"}
+
+
+def test_defaults_suit_a_job_on_a_machine_that_is_yet_to_be_bought() -> None:
+    operator = SparkPodOperator(task_id="t", application="a.py")
+    assert operator.schedule_timeout_seconds == 1800
+    assert operator.startup_timeout_seconds == 600
+    assert (operator.retries, operator.retry_delay) == (3, datetime.timedelta(seconds=10))
+    assert operator.on_finish_action.value == "delete_pod"
+    assert operator.random_name_suffix
+    assert operator.get_logs
+    assert not operator.log_pod_spec_on_failure
+    assert operator.pool == "default_pool"  # Airflow's own
+
+
+def test_default_args_of_the_dag_win_over_tidepools_defaults() -> None:
+    given = {"retries": 7, "schedule_timeout_seconds": 60, "memory": "2Gi", "on_finish_action": "keep_pod"}
+    with DAG("d", schedule=None, default_args=given):
+        operator = SparkPodOperator(task_id="t", application="a.py")
+    assert operator.retries == 7
+    assert operator.schedule_timeout_seconds == 60
+    assert operator.on_finish_action.value == "keep_pod"
+    assert operator.placement.memory_bytes == 2 * 1024**3
+
+
+def test_pool_is_the_machines_and_airflow_pool_is_airflows() -> None:
+    with DAG("d", schedule=None, default_args={"pool": "on-demand-small"}):
+        operator = SparkPodOperator(task_id="t", application="a.py", airflow_pool="quota")
+    assert [pool.name for pool in operator.placement.pools] == ["on-demand-small"]
+    assert operator.pool == "quota"
+
+
+def test_a_mapped_task_gets_the_same_defaults() -> None:
+    with DAG("d", schedule=None) as dag:
+        SparkPodOperator.partial(task_id="t", application="a.py").expand(application_args=[["1"], ["2"]])
+    mapped = dag.task_dict["t"]
+    assert (mapped.retries, mapped.pool) == (3, "default_pool")
+    unmapped = mapped.unmap({"application_args": ["1"]})
+    assert unmapped.arguments[-1] == "1"
+    assert unmapped.retries == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"pool": "gpu"}, r"'clean'.*no pool 'gpu'; the job pools are: on-demand-small, spot-small"),
+        ({"memory": "1Ti"}, r"'clean' does not fit.*the largest machine.*2 cores and 6\.7 GiB"),
+        ({"memory": "700Mi"}, r"'clean'.*heap"),
+        ({"memory": "3GB"}, r"'clean'.*must be a Kubernetes quantity"),
+        ({"cores": 0}, r"'clean'.*cores"),
+        ({"application": "../x.py"}, r"'clean'.*application must be"),
+        ({"affinity": {}, "container_resources": {"limits": {}}}, r"affinity: name a `pool`; container_resources: ask"),
+        ({"arguments": ["x"]}, r"arguments: use `application_args`"),
+        ({"conf": {"spark.master": "yarn"}}, r"'clean': conf spark\.master is derived from cores"),
+    ],
+)
+def test_a_job_that_cannot_be_fails_where_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(JobError, match=words):
+        SparkPodOperator(**{"task_id": "clean", "application": "clean.py"} | arguments)
+
+
+def test_without_a_capacity_document_the_dag_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TIDEPOOL_CAPACITY")
+    with pytest.raises(CapacityError, match="TIDEPOOL_CAPACITY is not set"):
+        SparkPodOperator(task_id="t", application="a.py")
+
+
+def test_an_image_that_the_environment_lacks_is_named(capacity_file: Path) -> None:
+    capacity_file.write_text(capacity_file.read_text().replace('"spark": ', '"dask": '))
+    with pytest.raises(JobError, match=r"no image given, and the capacity document has no 'spark' \(dask\)"):
+        SparkPodOperator(task_id="t", application="a.py")
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(tidepool.__all__) == [
+        "CapacityError",
+        "Cause",
+        "JobError",
+        "JobFailed",
+        "JobPodOperator",
+        "SparkPodOperator",
+    ]
+    for name in tidepool.__all__:
+        assert getattr(tidepool, name).__name__ == name
+    with pytest.raises(AttributeError, match="no attribute 'SparkOperator'; it has CapacityError"):
+        tidepool.SparkOperator  # noqa: B018
+
+
+def test_the_capacity_document_is_read_without_airflow() -> None:
+    program = (
+        "import sys, tidepool.capacity, tidepool.pod, tidepool.sizing, tidepool.spark_conf, tidepool.outcome\n"
+        "print(sorted({'airflow', 'kubernetes', 'pulumi'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=DAGS, check=True)
+    assert done.stdout.strip() == "[]"

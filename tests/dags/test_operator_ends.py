@@ -1,0 +1,437 @@
+"""How attempts end: the stock operator's real code against a Kubernetes of one namespace in memory."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
+from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
+from kubernetes import client
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import ProtocolError
+
+from tidepool import Cause, JobFailed, SparkPodOperator
+from tidepool.operators import job_pod, reattach
+
+NAMESPACE = "tidepool-jobs"
+NOW = datetime.datetime.now(datetime.UTC)
+
+
+class Kubernetes:
+    """The pods API as the operator uses it. `script` says what happens while the log is followed."""
+
+    def __init__(self) -> None:
+        self.pods: dict[str, client.V1Pod] = {}
+        self.created: list[str] = []
+        self.deleted: list[str] = []
+        self.script: Callable[[str], None] = lambda name: self.end(name, "Succeeded")
+        self.failures: list[BaseException] = []
+        self.api_client = client.ApiClient()
+
+    def _answer(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def _found(self, name: str) -> client.V1Pod:
+        self._answer()
+        if name not in self.pods:
+            raise ApiException(status=404, reason="Not Found")
+        return self.pods[name]
+
+    def put(self, name: str, phase: str = "Running", **metadata: Any) -> client.V1Pod:
+        """A pod that is there already, of the same task."""
+        self.pods[name] = client.V1Pod(
+            metadata=client.V1ObjectMeta(
+                name=name,
+                namespace=NAMESPACE,
+                uid=f"uid-{name}",
+                labels={"try_number": "1"},
+                annotations={},
+                **{"creation_timestamp": NOW} | metadata,
+            ),
+            spec=client.V1PodSpec(containers=[client.V1Container(name="base")], node_name="i-1"),
+            status=client.V1PodStatus(phase=phase),
+        )
+        self.set_state(name, running=client.V1ContainerStateRunning())
+        return self.pods[name]
+
+    def set_state(self, name: str, **state: Any) -> None:
+        self.pods[name].status.container_statuses = [
+            client.V1ContainerStatus(
+                name="base",
+                image="i",
+                image_id="i",
+                ready=True,
+                restart_count=0,
+                state=client.V1ContainerState(**state),
+            )
+        ]
+
+    def end(self, name: str, phase: str, exit_code: int = 0, reason: str = "Completed") -> None:
+        self.pods[name].status.phase = phase
+        self.set_state(name, terminated=client.V1ContainerStateTerminated(exit_code=exit_code, reason=reason))
+
+    def create_namespaced_pod(self, body: dict[str, Any], namespace: str, **_: Any) -> client.V1Pod:
+        name = body["metadata"]["name"]
+        if name not in self.pods:
+            self.created.append(name)
+            self.put(name)
+            self._answer()
+            return self.pods[name]
+        raise ApiException(status=409, reason="AlreadyExists")
+
+    def read_namespaced_pod(self, name: str, namespace: str, **_: Any) -> client.V1Pod:
+        return self._found(name)
+
+    def list_namespaced_pod(self, namespace: str, label_selector: str, **_: Any) -> client.V1PodList:
+        self._answer()
+        checked = [pod for pod in self.pods.values() if pod.metadata.labels.get("already_checked") != "True"]
+        return client.V1PodList(items=checked)
+
+    def list_namespaced_event(self, **_: Any) -> client.CoreV1EventList:
+        return client.CoreV1EventList(items=[], metadata=client.V1ListMeta())
+
+    def patch_namespaced_pod(self, name: str, namespace: str, body: dict[str, Any], **_: Any) -> None:
+        metadata = self._found(name).metadata
+        metadata.labels.update(body["metadata"].get("labels", {}))
+        metadata.annotations.update(body["metadata"].get("annotations", {}))
+
+    def delete_namespaced_pod(self, name: str, namespace: str, **_: Any) -> None:
+        self._found(name)
+        self.deleted.append(name)
+        del self.pods[name]
+
+    def read_namespaced_pod_log(self, name: str, namespace: str, **_: Any) -> Any:
+        self._found(name)
+
+        def stream(**_: Any) -> Iterator[bytes]:
+            yield b"2026-11-22T10:00:00Z hello\n"
+            self.script(name)
+
+        return SimpleNamespace(stream=stream)
+
+
+class Watch:
+    """Stands in for the pod watch: `last` is what the test says was seen."""
+
+    last: dict[str, Any] | None = None
+
+    def __init__(self, *_: Any) -> None:
+        type(self).last = None
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def stop(self) -> None:
+        """Nothing to stop."""
+
+
+@pytest.fixture
+def kubernetes(capacity_file: object, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
+    monkeypatch.setattr(job_pod, "PodWatch", Watch)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
+    return Kubernetes()
+
+
+def task(kubernetes: Kubernetes, **arguments: Any) -> SparkPodOperator:
+    operator = SparkPodOperator(**{"task_id": "clean", "application": "clean.py"} | arguments)
+    operator.hook = mock.MagicMock(
+        is_in_cluster=False, core_v1_client=kubernetes, get_pod=lambda name, _: kubernetes.read_namespaced_pod(name, "")
+    )
+    return operator
+
+
+def context(attempt: int = 1) -> dict[str, Any]:
+    ti = mock.MagicMock(dag_id="d", task_id="clean", run_id="r", try_number=attempt, map_index=-1)
+    return {"ti": ti, "run_id": "r", "dag": None}
+
+
+def run(operator: SparkPodOperator, attempt: int = 1) -> None:
+    operator.execute(context(attempt))
+
+
+def failed(operator: SparkPodOperator, attempt: int = 1) -> JobFailed:
+    with pytest.raises(JobFailed) as caught:
+        run(operator, attempt)
+    return caught.value
+
+
+def test_a_job_that_succeeds_leaves_no_pod(kubernetes: Kubernetes) -> None:
+    run(task(kubernetes))
+    assert len(kubernetes.created) == 1
+    assert kubernetes.deleted == kubernetes.created
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "reason", "cause"),
+    [(1, "Error", Cause.APP_ERROR), (137, "OOMKilled", Cause.OUT_OF_MEMORY), (52, "Error", Cause.OUT_OF_MEMORY)],
+)
+def test_a_job_that_fails_says_why_and_leaves_no_pod(
+    kubernetes: Kubernetes, exit_code: int, reason: str, cause: Cause
+) -> None:
+    def script(name: str) -> None:
+        kubernetes.end(name, "Failed", exit_code, reason)
+        Watch.last = kubernetes.api_client.sanitize_for_serialization(kubernetes.pods[name])
+
+    kubernetes.script = script
+    assert failed(task(kubernetes)).cause is cause
+    assert kubernetes.pods == {}
+
+
+@pytest.mark.parametrize("pod_ends_as", ["deleted", "Failed", "Succeeded"])
+def test_a_stopped_task_is_never_a_success(kubernetes: Kubernetes, pod_ends_as: str) -> None:
+    operator = task(kubernetes)
+
+    def script(name: str) -> None:
+        pod = kubernetes.pods[name]
+        operator.on_kill()
+        if pod_ends_as != "deleted":  # the pod is still there for its grace period
+            kubernetes.pods[name] = pod
+            kubernetes.end(name, pod_ends_as, 143 if pod_ends_as == "Failed" else 0)
+
+    kubernetes.script = script
+    assert failed(operator).cause is Cause.CANCELLED
+    assert kubernetes.deleted == kubernetes.created
+
+
+def test_a_stopped_task_is_no_success_where_cleaning_up_is_all_that_is_left(kubernetes: Kubernetes) -> None:
+    operator = task(kubernetes)
+    operator.pod = kubernetes.put("p")
+    operator.on_kill()
+    with pytest.raises(JobFailed, match="cancelled"):
+        operator.cleanup(pod=operator.pod, remote_pod=operator.pod)
+
+
+@pytest.mark.parametrize(
+    ("last_seen", "cause"),
+    [
+        ({"status": {"phase": "Running"}, "spec": {"nodeName": "i-1"}}, Cause.NODE_LOST),
+        (
+            {
+                "metadata": {"deletionTimestamp": "2026-11-22T10:00:00Z"},
+                "status": {
+                    "phase": "Failed",
+                    "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}],
+                },
+            },
+            Cause.EVICTED,
+        ),
+    ],
+)
+def test_a_pod_that_vanishes_has_the_cause_that_was_seen_last(
+    kubernetes: Kubernetes, last_seen: dict[str, Any], cause: Cause
+) -> None:
+    def script(name: str) -> None:
+        Watch.last = last_seen
+        del kubernetes.pods[name]
+
+    kubernetes.script = script
+    assert failed(task(kubernetes)).cause is cause
+
+
+def test_a_pod_that_vanishes_after_it_was_seen_to_succeed_is_a_success(kubernetes: Kubernetes) -> None:
+    def script(name: str) -> None:
+        Watch.last = {"status": {"phase": "Succeeded"}}
+        del kubernetes.pods[name]
+
+    kubernetes.script = script
+    run(task(kubernetes))
+
+
+def test_a_pod_without_a_machine_in_time_is_unschedulable(kubernetes: Kubernetes) -> None:
+    operator = task(kubernetes)
+
+    def no_machine(**_: Any) -> None:
+        unscheduled = {"type": "PodScheduled", "status": "False", "message": "0/1 nodes are available"}
+        Watch.last = {"status": {"phase": "Pending", "conditions": [unscheduled]}}
+        raise PodLaunchTimeoutException("took too long")
+
+    with mock.patch.object(operator, "await_pod_start", no_machine):
+        error = failed(operator)
+    assert error.cause is Cause.UNSCHEDULABLE
+    assert "0/1 nodes are available" in str(error)
+    assert kubernetes.pods == {}
+
+
+def test_an_error_that_is_not_about_the_pod_stays_what_it_is(kubernetes: Kubernetes) -> None:
+    operator = task(kubernetes)
+    with (
+        mock.patch.object(operator, "await_pod_start", side_effect=ApiException(status=400, reason="Bad Request")),
+        mock.patch.object(operator, "cleanup"),
+        pytest.raises(ApiException, match="Bad Request"),
+    ):
+        run(operator)
+
+
+@pytest.mark.parametrize(
+    "outage",
+    [
+        [ProtocolError("connection refused")] * 30,
+        [ApiException(status=503, reason="not ready")] * 30,
+        [ApiException(status=403, reason="roles not read yet")] * 5,
+    ],
+)
+def test_a_job_outlasts_an_outage_of_the_api_server(kubernetes: Kubernetes, outage: list[BaseException]) -> None:
+    def script(name: str) -> None:
+        kubernetes.failures = list(outage)
+        kubernetes.end(name, "Succeeded")
+
+    kubernetes.script = script
+    run(task(kubernetes))
+    assert len(kubernetes.created) == 1
+
+
+def test_a_log_that_cannot_be_read_for_a_while_is_resumed(kubernetes: Kubernetes) -> None:
+    operator = task(kubernetes)
+    read, broken = kubernetes.read_namespaced_pod_log, [ApiException(status=502, reason="Bad Gateway")] * 20
+
+    def flaky(*arguments: Any, **keywords: Any) -> Any:
+        if broken:
+            raise broken.pop()
+        return read(*arguments, **keywords)
+
+    with mock.patch.object(kubernetes, "read_namespaced_pod_log", flaky):
+        run(operator)
+    assert not broken
+    assert len(kubernetes.created) == 1
+
+
+def test_a_lost_answer_to_create_makes_no_second_pod(kubernetes: Kubernetes) -> None:
+    kubernetes.failures = []
+    operator = task(kubernetes, durable=False)
+    create = kubernetes.create_namespaced_pod
+
+    def lost_once(*arguments: Any, **keywords: Any) -> Any:
+        if not kubernetes.created:
+            create(*arguments, **keywords)
+            raise ProtocolError("connection reset")
+        return create(*arguments, **keywords)
+
+    with mock.patch.object(kubernetes, "create_namespaced_pod", lost_once):
+        run(operator)
+    assert len(kubernetes.created) == 1
+
+
+def test_the_next_attempt_goes_on_with_the_pod_that_a_killed_one_left(kubernetes: Kubernetes) -> None:
+    kubernetes.put("left")
+    run(task(kubernetes), attempt=2)
+    assert kubernetes.created == []
+    assert kubernetes.deleted == ["left"]
+
+
+def test_a_pod_that_succeeded_while_nobody_looked_is_not_run_again(kubernetes: Kubernetes) -> None:
+    kubernetes.put("left")
+    kubernetes.end("left", "Succeeded")
+    run(task(kubernetes), attempt=2)
+    assert kubernetes.created == []
+
+
+def test_a_pod_that_failed_while_nobody_looked_is_run_again(kubernetes: Kubernetes) -> None:
+    kubernetes.put("left")
+    kubernetes.end("left", "Failed", 1)
+    run(task(kubernetes), attempt=2)
+    assert len(kubernetes.created) == 1
+    assert kubernetes.deleted == ["left", *kubernetes.created]
+
+
+def test_a_pod_on_its_way_out_is_waited_for_and_not_gone_on_with(
+    kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubernetes.put("left", deletion_timestamp=NOW + datetime.timedelta(seconds=30))
+    order: list[str] = []
+
+    def sleep(_: float) -> None:
+        if kubernetes.pods.pop("left", None):
+            order.append("left is gone")
+
+    monkeypatch.setattr(reattach.time, "sleep", sleep)
+    operator = task(kubernetes)
+    create = kubernetes.create_namespaced_pod
+    with mock.patch.object(
+        kubernetes, "create_namespaced_pod", lambda *a, **k: order.append("created") or create(*a, **k)
+    ):
+        run(operator, attempt=2)
+    assert order == ["left is gone", "created"]
+
+
+def test_a_pod_that_never_goes_away_does_not_hold_the_job_up_for_ever(kubernetes: Kubernetes) -> None:
+    stuck = kubernetes.put("stuck", deletion_timestamp=NOW - datetime.timedelta(hours=1))
+    run(task(kubernetes), attempt=2)
+    assert len(kubernetes.created) == 1
+    assert stuck.metadata.labels["already_checked"] == "True"
+
+
+def test_of_two_pods_of_one_task_the_newer_is_kept(kubernetes: Kubernetes) -> None:
+    kubernetes.put("newer")
+    kubernetes.put("older", creation_timestamp=NOW - datetime.timedelta(minutes=1))
+    run(task(kubernetes), attempt=2)
+    assert kubernetes.created == []
+    assert kubernetes.deleted == ["older", "newer"]
+
+
+def test_an_attempt_that_was_taken_over_leaves_the_pod_alone(kubernetes: Kubernetes) -> None:
+    old, new = task(kubernetes), task(kubernetes)
+
+    def script(name: str) -> None:
+        new.get_or_create_pod(kubernetes.pods[name], context(attempt=2))
+        old.on_kill()
+        assert name in kubernetes.pods
+        kubernetes.end(name, "Succeeded")
+
+    kubernetes.script = script
+    assert failed(old, attempt=1).cause is Cause.CANCELLED
+    assert kubernetes.deleted == []
+
+
+def test_a_deferred_task_that_was_stopped_is_never_a_success(kubernetes: Kubernetes) -> None:
+    operator = task(kubernetes, deferrable=True)
+    event = {"status": "success", "name": "gone", "namespace": NAMESPACE, "message": ""}
+    operator._killed = True
+    with pytest.raises(JobFailed, match="cancelled"):
+        operator.trigger_reentry(context(), event)
+
+
+def test_a_deferred_task_whose_pod_is_gone_says_so(kubernetes: Kubernetes) -> None:
+    operator = task(kubernetes, deferrable=True)
+    event = {"status": "failed", "name": "gone", "namespace": NAMESPACE, "message": ""}
+    with pytest.raises(JobFailed) as caught:
+        operator.trigger_reentry(context(), event)
+    assert caught.value.cause is Cause.NODE_LOST
+
+
+def test_a_deferred_task_says_how_its_pod_failed(kubernetes: Kubernetes) -> None:
+    kubernetes.put("p")
+    kubernetes.end("p", "Failed", 1, "Error")
+    operator = task(kubernetes, deferrable=True)
+    event = {"status": "failed", "name": "p", "namespace": NAMESPACE, "message": "Container failed"}
+    with pytest.raises(JobFailed) as caught:
+        operator.trigger_reentry(context(), event)
+    assert caught.value.cause is Cause.APP_ERROR
+    assert kubernetes.pods == {}
+
+
+def test_deferring_is_not_an_end(kubernetes: Kubernetes) -> None:
+    operator = task(kubernetes, deferrable=True)
+    with (
+        mock.patch.object(
+            operator, "invoke_defer_method", side_effect=TaskDeferred(trigger=mock.Mock(), method_name="m")
+        ),
+        pytest.raises(TaskDeferred),
+    ):
+        run(operator)
+    assert len(kubernetes.pods) == 1
+
+
+def test_a_task_that_times_out_is_timed_out(kubernetes: Kubernetes) -> None:
+    def script(name: str) -> None:
+        raise AirflowTaskTimeout("Timeout")
+
+    kubernetes.script = script
+    assert failed(task(kubernetes)).cause is Cause.TIMED_OUT
+    assert kubernetes.pods == {}

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from infra.cli import flights, report_view
 from infra.cli.run import run_dag, summary
-from infra.local import cloud, lake
+from infra.local import cloud
 from infra.local.airflow_api import AirflowApiError
 from infra.local.progress import Progress
 
@@ -45,7 +45,6 @@ def demo(
     try:
         there = cloud.up(progress, autoscaler=autoscaler)
         try:
-            lake.seed(there.lake)
             finished, report = run_dag(there, DAG, progress)
             if as_json:
                 results = flights.read(there.lake) if finished.state == "success" else None
@@ -58,7 +57,7 @@ def demo(
         finally:
             if not keep:
                 cloud.down(progress)
-    except (AirflowApiError, cloud.CloudError, lake.LakeError) as error:
+    except (AirflowApiError, cloud.CloudError) as error:
         progress.say(str(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt:

@@ -28,6 +28,7 @@ from infra.local import (
     cgroups,
     control_plane,
     images,
+    lake,
     mounts,
     network,
     paths,
@@ -132,7 +133,7 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
                 _start(cloud, tools, golden, autoscaler)
         except BaseException as error:
             _clean(cloud.state, _KEPT_DOWN)
-            if isinstance(error, toolchain.ToolchainError | images.ImageError | RuntimeError | OSError):
+            if isinstance(error, toolchain.ToolchainError | images.ImageError | lake.LakeError | RuntimeError | OSError):
                 raise CloudError(f"the local cloud did not start, and nothing of it is left: {error}") from error
             raise
         return cloud
@@ -174,7 +175,7 @@ def _start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path 
     state.chmod(0o700)
     paths.RUN.mkdir(parents=True, exist_ok=True)
     _OWNER.write_text(json.dumps({"state": str(state)}))
-    cloud.lake.mkdir(exist_ok=True)
+    lake.seed(cloud.lake)
     network.up(state / "network.json")  # before anything dials the bridge's address
     cgroups.create(GROUP)
     world = _deploy(cloud, golden)

@@ -5,6 +5,7 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
 
+	_ "github.com/coredns/coredns/plugin/bind"
 	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/health"
@@ -14,7 +15,7 @@ import (
 )
 
 func init() {
-	dnsserver.Directives = []string{"reload", "ready", "health", "errors", "cache", "kubernetes"}
+	dnsserver.Directives = []string{"reload", "bind", "ready", "health", "errors", "cache", "kubernetes"}
 }
 
 func main() { coremain.Run() }

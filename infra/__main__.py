@@ -2,7 +2,6 @@
 
 import pulumi
 import pulumi_kubernetes as kubernetes
-from tidepool import capacity
 
 from infra import capacity_document, naming, settings
 from infra.aws import asg_tags, cluster
@@ -10,6 +9,7 @@ from infra.aws.pool import Pool, PoolArgs
 from infra.services.autoscaler import Autoscaler
 from infra.services.jobs import Jobs
 from infra.services.platform import Platform
+from tidepool import capacity
 
 stack = settings.from_pulumi()
 zones = sorted({zone for pool in stack.pools.values() for zone in pool.zones})

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tidepool.capacity import Capacity, Lake
-from tidepool.capacity import Pool as CapacityPool
-
 from infra import naming
 from infra.aws.allocatable import Allocatable, allocatable
 from infra.settings import Pool, Settings
+from tidepool.capacity import Capacity, Lake
+from tidepool.capacity import Pool as CapacityPool
 
 
 def build(settings: Settings) -> Capacity:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tidepool.capacity import LABEL_PREFIX, Taint
-
 from infra.aws.allocatable import MIB, Allocatable
+from tidepool.capacity import LABEL_PREFIX, Taint
 
 PREFIX = "k8s.io/cluster-autoscaler/"
 TEMPLATE = PREFIX + "node-template/"

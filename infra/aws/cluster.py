@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
-from tidepool.capacity import Taint
 
 from infra.aws import user_data
+from tidepool.capacity import Taint
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from email import message_from_string
 from typing import Any
 
 import yaml
+
 from tidepool.capacity import Taint
 
 BOUNDARY = "tidepool-node-config"

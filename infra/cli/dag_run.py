@@ -10,11 +10,11 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.live import Live
-from tidepool.ledger.events import Event, Tail
 
 from infra.cli import view
 from infra.cli.view import Board, MachineNow
 from infra.local.airflow_api import AirflowApi, AirflowApiError, TaskState
+from tidepool.ledger.events import Event, Tail
 
 DAG_SEEN_SECONDS = 60.0
 RUN_SECONDS = 3600.0

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.cli.run import run
-from infra.local import addresses, cloud, reclaim, status
+from infra.local import addresses, cloud, paths, reclaim, status
 from infra.local.progress import Progress
 
 app = typer.Typer(
@@ -102,7 +102,7 @@ def show_status(as_json: JsonOption = False) -> None:
 @app.command()
 def logs(
     process: Annotated[
-        str, typer.Argument(help="kube-apiserver, hypervisor, <instance>-kubelet …; none: the names.")
+        str, typer.Argument(help="hypervisor, <instance>-kubelet …; none: the names.")
     ] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 100,
@@ -144,7 +144,7 @@ def take_back(
 
 def _log_folder() -> Path:
     """Where the logs are, whether the cloud is up or not."""
-    return cloud.Cloud(cloud.paths.state()).state / "log"
+    return cloud.Cloud(paths.state()).state / "log"
 
 
 def _table(console: Console, title: str, rows: list[dict[str, object]]) -> None:

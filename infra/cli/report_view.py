@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from rich.console import Console
 from rich.table import Table
+
 from tidepool.report import timeline
 from tidepool.report.timeline import HOURS_PER_DAY, Machine, Report
 

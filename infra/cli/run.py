@@ -8,11 +8,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from tidepool import capacity
-from tidepool.ledger import events
-from tidepool.report import timeline
-from tidepool.report.document import document
-from tidepool.report.timeline import Report
 
 from infra.cli import dag_run, report_view
 from infra.cli.dag_run import Finished
@@ -20,6 +15,11 @@ from infra.local import cloud
 from infra.local.airflow_api import AirflowApi, AirflowApiError
 from infra.local.cloud import Cloud
 from infra.local.progress import Progress
+from tidepool import capacity
+from tidepool.ledger import events
+from tidepool.report import timeline
+from tidepool.report.document import document
+from tidepool.report.timeline import Report
 
 AIRFLOW_SECONDS = 120.0
 

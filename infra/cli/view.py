@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.console import Group, JustifyMethod
 from rich.table import Table
+
 from tidepool.ledger.events import Event
 
 _LONGEST_NAME = 23

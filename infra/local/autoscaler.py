@@ -50,7 +50,8 @@ class Autoscaler:
 
     def _grow(self, groups: list[Group], nodes: dict[str, Any], pods: list[Any], now: float) -> None:
         pending = plan.pending(pods)
-        upcoming: dict[str, int] = {}
+        ready = [node for node in nodes.values() if _ready(node)]
+        rooms = [plan.rest(node, pods) for node in ready]
         asked: dict[str, float] = {}
         for group in groups:
             self._was_ready |= {each for each in group.instances if _ready(nodes.get(each))}
@@ -61,12 +62,13 @@ class Autoscaler:
                 log(f"{instance} of {group.name} is not Ready after {_PROVISION_SECONDS:.0f} s: giving it back")
                 self._aws.give_back(instance)
                 self._backoff_until[group.name] = now + _BACKOFF_SECONDS
-            upcoming[group.name] = len(coming) - len(late) + max(0, group.desired - len(group.instances))
+            on_their_way = len(coming) - len(late) + max(0, group.desired - len(group.instances))
+            rooms += [plan.template(group) for _ in range(on_their_way)]
         self._asked_at = asked
         if not pending:
             return
         usable = [group for group in groups if self._backoff_until.get(group.name, 0) <= now]
-        for growth in plan.growth(pending, usable, upcoming, self._priorities()):
+        for growth in plan.growth(pending, usable, rooms, self._priorities()):
             group = next(each for each in groups if each.name == growth.group)
             log(f"{growth.group}: {group.desired} -> {group.desired + growth.machines} for {', '.join(growth.pods)}")
             try:
@@ -81,7 +83,7 @@ class Autoscaler:
             leaving = 0
             for instance in group.instances:
                 node = nodes.get(instance)
-                if not _ready(node) or not plan.idle(node["metadata"]["name"], pods):
+                if node is None or not _ready(node) or not plan.idle(node["metadata"]["name"], pods):
                     continue
                 idle[instance] = self._idle_since.get(instance, now)
                 if now - idle[instance] >= group.unneeded_seconds and plan.may_shrink(group, leaving):

@@ -8,6 +8,8 @@ Source: kubernetes/autoscaler, cluster-autoscaler/FAQ.md and cloudprovider/aws/R
 
 from __future__ import annotations
 
+import collections
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any
 from infra.local.aws import Group, amount
 
 SAFE_EFFECTS = ("PreferNoSchedule",)
+NOT_READY = "node.kubernetes.io/not-ready"
 
 
 @dataclass(frozen=True)
@@ -35,28 +38,59 @@ def pending(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def growth(
     unschedulable: list[dict[str, Any]],
     groups: list[Group],
-    upcoming: Mapping[str, int],
+    rooms: list[Room],
     priorities: Mapping[int, list[str]],
 ) -> list[Growth]:
-    """Which groups to raise. `upcoming`: machines by group that are asked for and not Ready yet."""
-    by_name = {group.name: group for group in groups}
-    bins = [_Bin(by_name[name]) for name, count in upcoming.items() for _ in range(count) if name in by_name]
-    new: list[_Bin] = []
+    """Which groups to raise. `rooms`: the machines that are there or on their way; they take pods first."""
+    rooms = [dataclasses.replace(room, free=dict(room.free)) for room in rooms]
+    new: list[tuple[Group, Room, list[str]]] = []
     for pod in sorted(unschedulable, key=_pod_name):
-        if any(each.take(pod) for each in [*bins, *new]):
+        if any(room.take(pod) for room in rooms):
             continue
-        grown = {group.name: sum(each.group is group for each in new) for group in groups}
+        taker = next((pods for _, room, pods in new if room.take(pod)), None)
+        if taker is not None:
+            taker.append(_pod_name(pod))
+            continue
+        grown = collections.Counter(group.name for group, _, _ in new)
         options = [
             group
             for group in groups
-            if _Bin(group).fits(pod) and max(group.desired, len(group.instances)) + grown[group.name] < group.maximum
+            if template(group).fits(pod)
+            and max(group.desired, len(group.instances)) + grown[group.name] < group.maximum
         ]
         if options:
-            chosen = _Bin(_choose(options, pod, priorities))
-            chosen.take(pod)
-            new.append(chosen)
-    names = list(dict.fromkeys(each.group.name for each in new))
-    return [_growth(name, [each for each in new if each.group.name == name]) for name in names]
+            chosen = _choose(options, pod, priorities)
+            room = template(chosen)
+            room.take(pod)
+            new.append((chosen, room, [_pod_name(pod)]))
+    grown = collections.Counter(group.name for group, _, _ in new)
+    return [
+        Growth(name, count, tuple(pod for group, _, pods in new if group.name == name for pod in pods))
+        for name, count in grown.items()
+    ]
+
+
+def template(group: Group) -> Room:
+    """A machine of the group as its tags describe it."""
+    return Room(group.labels, [(key, *taint) for key, taint in group.taints.items()], dict(group.resources))
+
+
+def rest(node: dict[str, Any], pods: list[dict[str, Any]]) -> Room:
+    """What is left of a machine that is there, beside the pods on it."""
+    spec = node["spec"]
+    taints = [
+        (each["key"], each.get("value", ""), each["effect"])
+        for each in spec.get("taints") or []
+        if each["key"] != NOT_READY  # it goes a moment after the node got ready
+    ]
+    if spec.get("unschedulable"):
+        taints.append(("node.kubernetes.io/unschedulable", "", "NoSchedule"))
+    free = {name: amount(value, name) for name, value in node["status"]["allocatable"].items()}
+    for pod in pods:
+        if pod["spec"].get("nodeName") == node["metadata"]["name"] and not _finished(pod):
+            for name, value in requests(pod).items():
+                free[name] = free.get(name, 0) - value
+    return Room(node["metadata"].get("labels") or {}, taints, free)
 
 
 def idle(node: str, pods: list[dict[str, Any]]) -> bool:
@@ -69,27 +103,28 @@ def may_shrink(group: Group, leaving: int) -> bool:
     return group.desired - leaving > group.minimum
 
 
-class _Bin:
-    """A machine of a group that is not there yet, and the pods it is to take."""
+@dataclass(frozen=True)
+class Room:
+    """Room for pods on one machine. taints: (key, value, effect); free: cpu in millicores, the rest in base units."""
 
-    def __init__(self, group: Group) -> None:
-        self.group = group
-        self.free = dict(group.resources)
-        self.pods: list[str] = []
+    labels: Mapping[str, str]
+    taints: list[tuple[str, str, str]]
+    free: dict[str, int]
 
     def fits(self, pod: dict[str, Any]) -> bool:
+        """Whether the pod may and can run here."""
         return (
-            tolerates(pod, self.group.taints)
-            and matches(pod, self.group.labels)
+            tolerates(pod, self.taints)
+            and matches(pod, self.labels)
             and all(self.free.get(name, 0) >= value for name, value in requests(pod).items())
         )
 
     def take(self, pod: dict[str, Any]) -> bool:
+        """Put the pod here if it fits; whether it did."""
         if not self.fits(pod):
             return False
         for name, value in requests(pod).items():
             self.free[name] -= value
-        self.pods.append(_pod_name(pod))
         return True
 
 
@@ -106,12 +141,12 @@ def requests(pod: dict[str, Any]) -> dict[str, int]:
     return total
 
 
-def tolerates(pod: dict[str, Any], taints: Mapping[str, tuple[str, str]]) -> bool:
+def tolerates(pod: dict[str, Any], taints: list[tuple[str, str, str]]) -> bool:
     """Whether the pod tolerates every taint that keeps pods off."""
     tolerations = pod["spec"].get("tolerations") or []
     return all(
         effect in SAFE_EFFECTS or any(_tolerated(each, key, value, effect) for each in tolerations)
-        for key, (value, effect) in taints.items()
+        for key, value, effect in taints
     )
 
 
@@ -146,10 +181,6 @@ def _choose(options: list[Group], pod: dict[str, Any], priorities: Mapping[int, 
     return min(options, key=waste)
 
 
-def _growth(name: str, bins: list[_Bin]) -> Growth:
-    return Growth(name, len(bins), tuple(pod for each in bins for pod in each.pods))
-
-
 def _unschedulable(pod: dict[str, Any]) -> bool:
     if pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp"):
         return False
@@ -161,12 +192,16 @@ def _unschedulable(pod: dict[str, Any]) -> bool:
 
 
 def _keeps(pod: dict[str, Any]) -> bool:
-    if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
+    if _finished(pod):
         return False
     if "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {}):
         return False
     owners = pod["metadata"].get("ownerReferences") or []
     return not any(owner["kind"] == "DaemonSet" for owner in owners)
+
+
+def _finished(pod: dict[str, Any]) -> bool:
+    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _requests(container: dict[str, Any]) -> dict[str, int]:

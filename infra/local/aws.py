@@ -61,7 +61,7 @@ class Aws:
     def groups(self, cluster: str) -> list[Group]:
         """The groups that carry the autoscaler's tag of this cluster."""
         pages = self.autoscaling.get_paginator("describe_auto_scaling_groups").paginate()
-        found = [group for page in pages for group in page["AutoScalingGroups"]]
+        found: list[Any] = [group for page in pages for group in page["AutoScalingGroups"]]
         return [read_group(group) for group in found if f"{PREFIX}{cluster}" in _tags(group)]
 
     def instances(self) -> dict[str, str]:

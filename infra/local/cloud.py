@@ -43,6 +43,7 @@ from infra.local.progress import Progress
 from infra.local.supervisor import GROUP, Program, Supervisor
 from infra.local.toolchain import Toolchain
 from infra.local.world_kubernetes import ApiServer
+from tidepool.capacity import POOL_LABEL
 
 STACK = paths.REPOSITORY / "stacks" / "Pulumi.local.yaml"
 CLUSTER = "local"
@@ -133,7 +134,9 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
                 _start(cloud, tools, golden, autoscaler)
         except BaseException as error:
             _clean(cloud.state, _KEPT_DOWN)
-            if isinstance(error, toolchain.ToolchainError | images.ImageError | lake.LakeError | RuntimeError | OSError):
+            if isinstance(
+                error, toolchain.ToolchainError | images.ImageError | lake.LakeError | RuntimeError | OSError
+            ):
                 raise CloudError(f"the local cloud did not start, and nothing of it is left: {error}") from error
             raise
         return cloud
@@ -272,9 +275,9 @@ def _wait_for_system_machines(cloud: Cloud, document: dict[str, Any]) -> None:
     pools = {name: pool for name, pool in document["pools"].items() if not pool["jobs"]}
 
     def ready() -> bool:
-        nodes = api.list_node(label_selector=f"{naming.POOL_LABEL} in ({','.join(pools)})").items
+        nodes = api.list_node(label_selector=f"{POOL_LABEL} in ({','.join(pools)})").items
         good = [node for node in nodes if any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)]
-        return {node.metadata.labels[naming.POOL_LABEL] for node in good} == set(pools)
+        return {node.metadata.labels[POOL_LABEL] for node in good} == set(pools)
 
     _wait(ready, _START_SECONDS, f"no machine of {', '.join(pools)} got ready; see {cloud.state}/log/hypervisor.log")
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import kubernetes
 from botocore.exceptions import BotoCoreError, ClientError
-from tidepool.ledger import events
 from urllib3.exceptions import HTTPError
 
 from infra.aws import instance_types
@@ -27,7 +26,8 @@ from infra.local.daemon import log, ready_to_stop
 from infra.local.kube import core_api
 from infra.local.machine import Home, Instance, Machine
 from infra.local.machine_files import Size
-from infra.naming import POOL_LABEL
+from tidepool.capacity import POOL_LABEL
+from tidepool.ledger import events
 
 _INTERVAL_SECONDS = 0.3
 _RESTART_SECONDS = 2.0

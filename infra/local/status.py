@@ -6,13 +6,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from tidepool import capacity
-from tidepool.capacity import Pool
-
 from infra import naming
 from infra.local.aws import Aws, amount
 from infra.local.cloud import CLUSTER, Cloud
 from infra.local.kube import core_api
+from tidepool import capacity
+from tidepool.capacity import POOL_LABEL, Pool
 
 _GIB = 1024**3
 
@@ -46,7 +45,7 @@ def read(cloud: Cloud) -> Status:
     if not processes:
         problems.append("supervisord does not answer: `tidepool local down`, then `up`")
     for node in nodes:
-        pool = document.pools[node.metadata.labels[naming.POOL_LABEL]]
+        pool = document.pools[node.metadata.labels[POOL_LABEL]]
         if differs := difference(pool, node.status.allocatable):
             problems.append(f"machine {node.metadata.name} of {pool.name} {differs}")
     return Status(
@@ -70,7 +69,7 @@ def difference(pool: Pool, allocatable: dict[str, str]) -> str:
 
 
 def _pool(group: Any) -> dict[str, Any]:
-    pool = group.labels[naming.POOL_LABEL]
+    pool = group.labels[POOL_LABEL]
     return {"pool": pool, "market": group.market, "min": group.minimum, "desired": group.desired, "max": group.maximum}
 
 
@@ -80,7 +79,7 @@ def _machine(node: Any) -> dict[str, Any]:
     offered = node.status.allocatable
     return {
         "machine": node.metadata.name,
-        "pool": node.metadata.labels.get(naming.POOL_LABEL, ""),
+        "pool": node.metadata.labels.get(POOL_LABEL, ""),
         "state": state + (",SchedulingDisabled" if node.spec.unschedulable else ""),
         "cpu": offered["cpu"],
         "memory": f"{amount(offered['memory'], 'memory') / _GIB:.1f}Gi",

@@ -3,6 +3,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from tidepool.ledger import events
 from tidepool.ledger.events import Event, EventError, Recorder, Tail
 

@@ -389,9 +389,10 @@ def test_an_attempt_that_was_taken_over_leaves_the_pod_alone(kubernetes: Kuberne
     assert kubernetes.deleted == []
 
 
-def test_a_deferred_task_that_was_stopped_is_never_a_success(kubernetes: Kubernetes) -> None:
+@pytest.mark.parametrize("status", ["success", "failed"])
+def test_a_deferred_task_that_was_stopped_is_never_a_success(kubernetes: Kubernetes, status: str) -> None:
     operator = task(kubernetes, deferrable=True)
-    event = {"status": "success", "name": "gone", "namespace": NAMESPACE, "message": ""}
+    event = {"status": status, "name": "gone", "namespace": NAMESPACE, "message": ""}
     operator._killed = True
     with pytest.raises(JobFailed, match="cancelled"):
         operator.trigger_reentry(context(), event)

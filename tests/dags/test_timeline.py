@@ -2,6 +2,7 @@ import random
 from fractions import Fraction
 
 import pytest
+
 from tidepool.capacity import Capacity, Pool
 from tidepool.ledger.events import Event
 from tidepool.report import timeline

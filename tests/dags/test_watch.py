@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from kubernetes.client import ApiException
+
 from tidepool.keeper import watch
 from tidepool.keeper.facts import node_events, pod_events
 from tidepool.keeper.watch import Nodes, Pods

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from tidepool.capacity import Taint
-
 from infra.aws import asg_tags
 from infra.aws.allocatable import MIB, Allocatable
+from tidepool.capacity import Taint
 
 SIZE = Allocatable(cpu_millis=1930, memory_bytes=7002 * MIB, ephemeral_storage_bytes=71229 * MIB, pods=20)
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tidepool import capacity
-
 from infra import capacity_document, settings
+from tidepool import capacity
 
 STACK = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.local.yaml"
 

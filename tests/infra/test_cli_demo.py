@@ -3,16 +3,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tidepool.capacity import Capacity
-from tidepool.report import timeline
 from typer.testing import CliRunner
 
 from infra.cli import demo, flights, run
 from infra.cli.dag_run import Finished
 from infra.cli.main import app
 from infra.cli.view import MachineNow
-from infra.local import cloud, lake
+from infra.local import cloud
 from infra.local.airflow_api import AirflowApiError
+from tidepool.capacity import Capacity
+from tidepool.report import timeline
 
 LEFT = MachineNow("i-1", "spot-small", "spot", "m5.large", "idle", 0)
 EMPTY = timeline.report([], Capacity("local", "tidepool-jobs", "job", {}, 1800, {}), 0)
@@ -63,7 +63,6 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
         monkeypatch.setattr(cloud, name, getattr(world, name))
     for module in (demo, run):
         monkeypatch.setattr(module, "run_dag", world.run_dag)
-    monkeypatch.setattr(lake, "seed", lambda folder: world.calls.append("seed"))
     monkeypatch.setattr(flights, "read", lambda folder: {"delays": [], "model": {}})
     monkeypatch.setattr(flights, "show", lambda folder, console: world.calls.append("show"))
     return world
@@ -76,7 +75,7 @@ def tidepool(*arguments: str) -> tuple[int, str]:
 
 def test_the_demo_comes_up_runs_shows_and_goes_down(world: World) -> None:
     assert tidepool("demo")[0] == 0
-    assert world.calls == ["up", "seed", "run flights_daily", "show", "down"]
+    assert world.calls == ["up", "run flights_daily", "show", "down"]
 
 
 @pytest.mark.parametrize("end", [finished("failed"), finished("success", LEFT)])

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+
+from infra.cli import flights, report_view, view
+from infra.cli.dag_run import Screen
 from tidepool.capacity import Capacity, Pool
 from tidepool.ledger.events import Event, append
 from tidepool.report import timeline
 from tidepool.report.document import document
-
-from infra.cli import flights, report_view, view
-from infra.cli.dag_run import Screen
 
 START = 1_767_225_600.0
 POOL = Pool("spot-small", "spot", True, ("m5.large",), {}, (), 1930, 7 << 30, 20 << 30, 4, 50, 0.0349, 0.096)

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from tidepool.capacity import Taint
 
 from infra.aws import user_data
+from tidepool.capacity import Taint
 
 GOLDEN = """\
 MIME-Version: 1.0

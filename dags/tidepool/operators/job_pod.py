@@ -127,7 +127,7 @@ class JobPodOperator(KubernetesPodOperator):
             pod = pod_request_obj
         else:
             self.log.info("Going on with pod %s of an earlier attempt", pod.metadata.name)
-            (lambda *a: None)(self.client, pod, context["ti"].try_number)
+            reattach.claim(self.client, pod, context["ti"].try_number)
         self._watch = PodWatch(self.client, pod.metadata.name, namespace, self.pod_manager.stop_following)
         self._watch.start()
         return pod

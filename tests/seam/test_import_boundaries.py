@@ -1,0 +1,180 @@
+"""Who may import whom (README, layout): every import statement of infra/ and dags/ against one table of rules."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import tidepool
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PURE = ["capacity", "job", "sizing", "spark_conf", "pod", "outcome"]
+"""Modules of the library that know neither Airflow nor Kubernetes, and that infra's contract may use."""
+
+PURE_INFRA = "naming versions strict stack_file capacity_document contract aws.allocatable aws.asg_tags aws.user_data"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Files that match `files` import nothing that `forbidden` names, save what `allowed` names; both are prefixes."""
+
+    name: str
+    files: tuple[str, ...]
+    forbidden: tuple[str, ...]
+    allowed: tuple[str, ...] = ()
+
+
+CLOUDS = ("pulumi", "pulumi_aws", "pulumi_eks", "pulumi_kubernetes")
+LIBRARY = tuple(f"tidepool.{name}" for name in PURE)
+
+RULES = [
+    Rule("the library knows nothing of infra", ("dags/tidepool/**/*.py",), ("infra", *CLOUDS, "boto3", "moto")),
+    Rule(
+        "only operators import Airflow",
+        (
+            "dags/tidepool/*.py",
+            "dags/tidepool/ledger/**/*.py",
+            "dags/tidepool/keeper/**/*.py",
+            "dags/tidepool/report/**/*.py",
+        ),
+        ("airflow", "tidepool.operators"),
+    ),
+    Rule(
+        "the pure modules import no client",
+        (
+            *(f"dags/tidepool/{name}.py" for name in PURE),
+            "dags/tidepool/ledger/**/*.py",
+            "dags/tidepool/report/**/*.py",
+        ),
+        ("kubernetes", "kubernetes_asyncio", "pyspark", "airflow"),
+    ),
+    Rule("the capacity document is standard library only", ("dags/tidepool/capacity.py",), ("tidepool",)),
+    Rule(
+        "the program imports only the pure modules of the library",
+        ("infra/*.py", "infra/aws/**/*.py", "infra/services/**/*.py"),
+        ("tidepool",),
+        LIBRARY,
+    ),
+    Rule(
+        "the local cloud and the command line also read the ledger",
+        ("infra/local/**/*.py", "infra/cli/**/*.py"),
+        ("tidepool",),
+        (*LIBRARY, "tidepool.ledger", "tidepool.report", "tidepool.keeper"),
+    ),
+    Rule("infra imports no Airflow and no Spark", ("infra/**/*.py",), ("airflow", "pyspark")),
+    Rule(
+        "the program knows nothing of where it is run from",
+        ("infra/*.py", "infra/aws/**/*.py", "infra/services/**/*.py"),
+        ("infra.local", "infra.cli"),
+    ),
+    Rule(
+        "clouds and services know nothing of each other",
+        ("infra/aws/**/*.py",),
+        ("infra.services",),
+    ),
+    Rule("services need only Kubernetes", ("infra/services/**/*.py",), ("infra.aws", "pulumi_aws", "pulumi_eks")),
+    Rule(
+        "pure modules of infra import no cloud",
+        tuple(f"infra/{name.replace('.', '/')}.py" for name in PURE_INFRA.split()),
+        CLOUDS,
+    ),
+    Rule("jobs import PySpark only", ("dags/jobs/**/*.py",), ("airflow", "tidepool", "infra", "kubernetes")),
+    Rule("DAG files use public names only", ("dags/*.py",), ("infra", "pyspark", "kubernetes")),
+]
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Every node below, save what stands under `if TYPE_CHECKING:` and so is never run."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            yield child
+            yield from statements(child)
+
+
+def imports(file: Path) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of everything that a file imports, also inside functions."""
+    for node in statements(ast.parse(file.read_text(encoding="utf-8"), str(file))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: relative import; write the whole name"
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
+def is_in(name: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether a dotted name is one of the modules, or in one of them."""
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def breaches(rule: Rule, root: Path) -> list[str]:
+    """Every import that the rule forbids, as file:line: name."""
+    return [
+        f"{file.relative_to(root)}:{line}: {name}"
+        for pattern in rule.files
+        for file in sorted(root.glob(pattern))
+        for line, name in imports(file)
+        if is_in(name, rule.forbidden) and not is_in(name, rule.allowed)
+    ]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_boundary(rule: Rule) -> None:
+    assert breaches(rule, ROOT) == []
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_boundary_is_guarded(rule: Rule, tmp_path: Path) -> None:
+    """A file that breaks the rule is found, however it imports."""
+    file = tmp_path / rule.files[0].replace("**/*", "new").replace("*", "new")
+    file.parent.mkdir(parents=True)
+    module = rule.forbidden[0]
+    file.write_text(f"def f():\n    from {module}.x.y import z\n    import {module}.w\n")
+    assert [breach.rpartition(":")[0] for breach in breaches(rule, tmp_path)] == [
+        f"{file.relative_to(tmp_path)}:2",
+        f"{file.relative_to(tmp_path)}:3",
+    ]
+
+
+def test_dag_files_import_only_names_that_are_public() -> None:
+    public = {f"tidepool.{name}" for name in tidepool.__all__}
+    for file in (ROOT / "dags").glob("*.py"):
+        used = {name for _, name in imports(file) if is_in(name, ("tidepool",))}
+        assert used <= public, f"{file}: {used - public} is not public"
+
+
+def test_components_never_import_each_other() -> None:
+    """A component is a module under aws/ or services/ that creates resources; __main__ hands results on."""
+    files = [*(ROOT / "infra/aws").rglob("*.py"), *(ROOT / "infra/services").rglob("*.py")]
+    components = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for file in files
+        if any(is_in(name, CLOUDS) for _, name in imports(file))
+    }
+    assert components
+    for component in components:
+        file = ROOT / (component.replace(".", "/") + ".py")
+        others = tuple(components - {component})
+        assert [name for _, name in imports(file) if is_in(name, others)] == [], component
+
+
+def test_only_settings_reads_the_stacks_configuration() -> None:
+    readers = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "infra").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "Config" and ast.unparse(node.value) == "pulumi"
+    }
+    assert readers == {"infra/settings.py"}
+
+
+@pytest.mark.parametrize("folder", ["infra", "dags"])
+def test_no_module_is_named_like_one_of_the_standard_library_at_the_top(folder: str) -> None:
+    tops = {path.stem for path in (ROOT / folder).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert not tops & sys.stdlib_module_names

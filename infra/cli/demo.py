@@ -41,7 +41,7 @@ def demo(
     Examples: tidepool demo    tidepool demo --keep    tidepool demo --autoscaler ./cluster-autoscaler
     """
     progress = Progress()
-    keep = keep or _is_up()  # what was up before stays up
+    keep = keep or cloud.is_up()  # what was up before stays up
     try:
         there = cloud.up(progress, autoscaler=autoscaler)
         try:
@@ -66,11 +66,3 @@ def demo(
     if keep:
         progress.say("the local cloud is left up: `tidepool local status`, `tidepool local down`")
     raise typer.Exit(0 if finished.succeeded else 1)
-
-
-def _is_up() -> bool:
-    try:
-        cloud.attach()
-    except cloud.CloudError:
-        return False
-    return True

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from infra.cli.bench import bench
 from infra.cli.run import run
 from infra.local import addresses, cloud, paths, reclaim, status
 from infra.local.progress import Progress
@@ -22,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(run)
+app.command()(bench)
 
 AutoscalerOption = Annotated[
     Path | None,
@@ -101,9 +103,7 @@ def show_status(as_json: JsonOption = False) -> None:
 
 @app.command()
 def logs(
-    process: Annotated[
-        str, typer.Argument(help="hypervisor, <instance>-kubelet …; none: the names.")
-    ] = "",
+    process: Annotated[str, typer.Argument(help="hypervisor, <instance>-kubelet …; none: the names.")] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as it grows.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of the last lines.")] = 100,
 ) -> None:

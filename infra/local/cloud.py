@@ -25,6 +25,7 @@ from infra import naming
 from infra.local import (
     addresses,
     airflow,
+    autoscaler_binary,
     cgroups,
     control_plane,
     images,
@@ -112,10 +113,20 @@ def attach() -> Cloud:
     return cloud
 
 
+def is_up() -> bool:
+    """Whether a local cloud of this user is up."""
+    try:
+        attach()
+    except CloudError:
+        return False
+    return True
+
+
 def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
     """Start the local cloud and wait until its system machine is ready; one that is up is left as it is.
 
-    autoscaler: a cluster-autoscaler binary to run instead of the stand-in. Raises CloudError; nothing is left then.
+    autoscaler: a cluster-autoscaler binary to run; without one, the official image's where a registry answers, else the
+    stand-in. Raises CloudError; nothing is left then.
     """
     with _lock():
         cloud = Cloud(paths.state())
@@ -130,6 +141,7 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
             raise CloudError("the local cloud can't start here:\n" + "\n".join(f"- {each}" for each in found))
         try:
             tools, golden = _prepare(progress)
+            autoscaler = autoscaler or autoscaler_binary.find(progress)
             with progress.step("starting the local cloud"):
                 _start(cloud, tools, golden, autoscaler)
         except BaseException as error:

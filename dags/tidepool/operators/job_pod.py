@@ -80,6 +80,7 @@ class JobPodOperator(KubernetesPodOperator):
         defaults: dict[str, Any] = {
             "schedule_timeout_seconds": capacity.schedule_timeout_seconds,  # the stock 120 s is less than a scale-up
             "startup_timeout_seconds": 600,
+            "startup_check_interval_seconds": 2,
             "on_finish_action": "delete_pod",
             "log_pod_spec_on_failure": False,
             "termination_message_policy": "FallbackToLogsOnError",

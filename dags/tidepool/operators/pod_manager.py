@@ -57,6 +57,10 @@ class JobPodManager(PodManager):
         """The pod as it is now; raises ApiException 404 where it is gone."""
         return outlast(lambda: super(JobPodManager, self).read_pod(pod))
 
+    def delete_pod(self, pod: V1Pod) -> None:
+        """Delete the pod; one that is gone already is no error."""
+        outlast(lambda: super(JobPodManager, self).delete_pod(pod))
+
     def run_pod_async(self, pod: V1Pod, **kwargs: Any) -> V1Pod:
         """Create the pod. Names are random: one that exists already is ours, and the first answer was lost."""
         try:

@@ -17,7 +17,7 @@ _JOB_STYLES = {"queued": "yellow", "launched": "cyan", "running": "green", "done
 
 @dataclass(frozen=True)
 class MachineNow:
-    """state: asked, ready (no job yet), running (a job is), idle (its jobs are over), gone; since: Unix seconds."""
+    """state: asked, ready (no job yet), running (a job is), idle (none any more), gone; since: Unix seconds."""
 
     id: str
     pool: str
@@ -90,7 +90,7 @@ def _machine(facts: dict[str, Event], jobs: tuple[JobNow, ...]) -> MachineNow:
         state, since = "ready", facts["machine.ready"].time
     if running:
         state, since = "running", min(running)
-    elif done and all(job.state == "done" for job in own):
+    elif done:  # the next job may be launched already: until it runs the machine idles
         state, since = "idle", max(done)
     if "machine.gone" in facts:
         state, since = "gone", facts["machine.gone"].time

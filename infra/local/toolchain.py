@@ -69,10 +69,18 @@ def missing_packages() -> dict[str, str]:
 
 def prepare(progress: Progress) -> Toolchain:
     """Find, download or build every program; a second call finds all in the cache. The packages come first."""
-    folder = paths.cache() / "kubernetes" / f"{versions.KUBERNETES}-coredns-{versions.COREDNS}-{architecture()}"
+    folder = paths.cache() / "kubernetes" / f"{versions.KUBERNETES}-{architecture()}-{_sources_digest()}"
     if not (folder / "complete").exists():
         _fill(folder, progress)
     return Toolchain(folder, _find("etcd") or "etcd", _find("containerd") or "containerd")
+
+
+def _sources_digest() -> str:
+    """What a build depends on besides the versions: the modules and what is compiled in."""
+    digest = hashlib.sha256(versions.COREDNS.encode())
+    for file in sorted(path for path in _SOURCES.rglob("*") if path.is_file()):
+        digest.update(str(file.relative_to(_SOURCES)).encode() + file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _find(program: str) -> str | None:

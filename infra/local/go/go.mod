@@ -2,67 +2,11 @@ module tidepool.dev/local
 
 go 1.26.0
 
-require k8s.io/kubernetes v1.36.3
-
-require k8s.io/api v0.36.3 // indirect
-
-require k8s.io/apiextensions-apiserver v0.36.3 // indirect
-
-require k8s.io/apimachinery v0.36.3 // indirect
-
-require k8s.io/apiserver v0.36.3
-
-require k8s.io/client-go v0.36.3 // indirect
-
-require k8s.io/cloud-provider v0.36.3 // indirect
-
-require k8s.io/cluster-bootstrap v0.36.3 // indirect
-
-require k8s.io/component-base v0.36.3
-
-require k8s.io/component-helpers v0.36.3 // indirect
-
-require k8s.io/controller-manager v0.36.3 // indirect
-
-require k8s.io/cri-api v0.36.3 // indirect
-
-require k8s.io/cri-client v0.36.3 // indirect
-
-require k8s.io/cri-streaming v0.36.3 // indirect
-
-require k8s.io/csi-translation-lib v0.36.3 // indirect
-
-require k8s.io/dynamic-resource-allocation v0.36.3 // indirect
-
-require k8s.io/endpointslice v0.36.3 // indirect
-
-require k8s.io/externaljwt v0.36.3 // indirect
-
-require k8s.io/kms v0.36.3 // indirect
-
-require k8s.io/kube-aggregator v0.36.3 // indirect
-
-require k8s.io/kube-controller-manager v0.36.3 // indirect
-
-require k8s.io/kube-proxy v0.36.3 // indirect
-
-require k8s.io/kube-scheduler v0.36.3 // indirect
-
-require k8s.io/kubectl v0.36.3 // indirect
-
-require k8s.io/kubelet v0.36.3 // indirect
-
-require k8s.io/metrics v0.36.3 // indirect
-
-require k8s.io/mount-utils v0.36.3 // indirect
-
-require k8s.io/pod-security-admission v0.36.3 // indirect
-
-require k8s.io/streaming v0.36.3 // indirect
-
 require (
 	github.com/coredns/coredns v1.14.2
 	github.com/spf13/cobra v1.10.2
+	k8s.io/component-base v0.36.3
+	k8s.io/kubernetes v1.36.3
 )
 
 require (
@@ -199,8 +143,35 @@ require (
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	gopkg.in/natefinch/lumberjack.v2 v2.2.1 // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
+	k8s.io/api v0.36.3 // indirect
+	k8s.io/apiextensions-apiserver v0.36.3 // indirect
+	k8s.io/apimachinery v0.36.3 // indirect
+	k8s.io/apiserver v0.36.3 // indirect
+	k8s.io/client-go v0.36.3 // indirect
+	k8s.io/cloud-provider v0.36.3 // indirect
+	k8s.io/cluster-bootstrap v0.36.3 // indirect
+	k8s.io/component-helpers v0.36.3 // indirect
+	k8s.io/controller-manager v0.36.3 // indirect
+	k8s.io/cri-api v0.36.3 // indirect
+	k8s.io/cri-client v0.36.3 // indirect
+	k8s.io/cri-streaming v0.36.3 // indirect
+	k8s.io/csi-translation-lib v0.36.3 // indirect
+	k8s.io/dynamic-resource-allocation v0.36.3 // indirect
+	k8s.io/endpointslice v0.36.3 // indirect
+	k8s.io/externaljwt v0.36.3 // indirect
 	k8s.io/klog/v2 v2.140.0 // indirect
+	k8s.io/kms v0.36.3 // indirect
+	k8s.io/kube-aggregator v0.36.3 // indirect
+	k8s.io/kube-controller-manager v0.36.3 // indirect
 	k8s.io/kube-openapi v0.0.0-20260317180543-43fb72c5454a // indirect
+	k8s.io/kube-proxy v0.36.3 // indirect
+	k8s.io/kube-scheduler v0.36.3 // indirect
+	k8s.io/kubectl v0.36.3 // indirect
+	k8s.io/kubelet v0.36.3 // indirect
+	k8s.io/metrics v0.36.3 // indirect
+	k8s.io/mount-utils v0.36.3 // indirect
+	k8s.io/pod-security-admission v0.36.3 // indirect
+	k8s.io/streaming v0.36.3 // indirect
 	k8s.io/utils v0.0.0-20260210185600-b8788abfbbc2 // indirect
 	sigs.k8s.io/apiserver-network-proxy/konnectivity-client v0.34.0 // indirect
 	sigs.k8s.io/json v0.0.0-20250730193827-2d320260d730 // indirect

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import kubernetes
 from urllib3.exceptions import HTTPError
@@ -39,12 +38,15 @@ from infra.local import (
 )
 from infra.local.images import GoldenRoot
 from infra.local.kube import core_api
+from infra.local.machine import host_size
+from infra.local.machine_files import Size, TooSmallError, reservations
 from infra.local.pki import Authority, write_kubeconfig
 from infra.local.progress import Progress
 from infra.local.supervisor import GROUP, Program, Supervisor
 from infra.local.toolchain import Toolchain
 from infra.local.world_kubernetes import ApiServer
-from tidepool.capacity import POOL_LABEL
+from tidepool import capacity
+from tidepool.capacity import POOL_LABEL, Capacity
 
 STACK = paths.REPOSITORY / "stacks" / "Pulumi.local.yaml"
 CLUSTER = "local"
@@ -206,10 +208,11 @@ def _start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path 
             raise CloudError(f"deploying {STACK.name} failed:\n{errors.strip()}")
     finally:
         world.kill()
-    document = json.loads(output)["capacity"]
-    cloud.capacity.write_text(document)
+    document = capacity.loads(json.loads(output)["capacity"], "the program's output")
+    cloud.capacity.write_text(capacity.dumps(document))
+    _require_room(cloud, document)
     _airflow_kubeconfig(cloud)
-    _wait_for_system_machines(cloud, json.loads(document))
+    _wait_for_system_machines(cloud, document)
     (state / "ready").touch()
 
 
@@ -281,15 +284,28 @@ def _airflow_kubeconfig(cloud: Cloud) -> None:
     write_kubeconfig(cloud.airflow_kubeconfig, addresses.API_SERVER, authority, {"token": answer.status.token})
 
 
-def _wait_for_system_machines(cloud: Cloud, document: dict[str, Any]) -> None:
+def _require_room(cloud: Cloud, document: Capacity) -> None:
+    """This host must be as large as the largest machine of each pool, or the pool could never start one."""
+    host = host_size(cloud.state)
+    problems = []
+    for pool in document.pools.values():
+        try:
+            reservations(host, Size(pool.cpu_millis, pool.memory_bytes, pool.ephemeral_storage_bytes))
+        except TooSmallError as error:
+            problems.append(f"pool {pool.name}: {error}")
+    if problems:
+        raise CloudError("\n".join(problems))
+
+
+def _wait_for_system_machines(cloud: Cloud, document: Capacity) -> None:
     """Wait until a machine of each pool that must have one is Ready and offers what the capacity document says."""
     api = core_api(cloud.kubeconfig)
-    pools = {name: pool for name, pool in document["pools"].items() if not pool["jobs"]}
+    pools = {name for name, pool in document.pools.items() if not pool.jobs}
 
     def ready() -> bool:
         nodes = api.list_node(label_selector=f"{POOL_LABEL} in ({','.join(pools)})").items
         good = [node for node in nodes if any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)]
-        return {node.metadata.labels[POOL_LABEL] for node in good} == set(pools)
+        return {node.metadata.labels[POOL_LABEL] for node in good} == pools
 
     _wait(ready, _START_SECONDS, f"no machine of {', '.join(pools)} got ready; see {cloud.state}/log/hypervisor.log")
 

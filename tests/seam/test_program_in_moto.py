@@ -134,7 +134,7 @@ def test_pods_cannot_use_the_credentials_of_a_machine_and_its_disk_is_encrypted(
         "HttpPutResponseHopLimit": 1,
     }
     (disk,) = data["BlockDeviceMappings"]
-    assert disk["Ebs"] == {"Encrypted": True, "DeleteOnTermination": True, "VolumeSize": 80, "VolumeType": "gp3"}
+    assert disk["Ebs"] == {"Encrypted": True, "DeleteOnTermination": True, "VolumeSize": 20, "VolumeType": "gp3"}
 
 
 def test_machines_and_volumes_say_who_pays_for_them(deployment: Deployment) -> None:

@@ -101,6 +101,7 @@ class Machine:
             self.instance.node_config,
             binaries=self.home.binaries,
             folder=self.folder,
+            root=self._kubelet_root(),
             instance=self.instance.id,
             zone=self.instance.zone,
             address=address,
@@ -121,6 +122,13 @@ class Machine:
         mounts.unmount_below(self.folder, self.run)
         shutil.rmtree(self.run, ignore_errors=True)
         shutil.rmtree(self.folder)
+
+    def _kubelet_root(self) -> Path:
+        """The kubelet's folder by a short name: it makes sockets there, and their paths end at 107 characters."""
+        kept, root = self.folder / "kubelet", self.run / "kubelet"
+        kept.mkdir(exist_ok=True)
+        mounts.bind(kept, root)
+        return root
 
     def _clone(self) -> None:
         """Hard links to the golden root, whose layers are only read; databases are written, so they are copied."""

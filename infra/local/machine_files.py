@@ -88,14 +88,14 @@ def kubelet_config(
 
 
 def kubelet_flags(
-    node_config: dict[str, Any], *, binaries: Path, folder: Path, instance: str, zone: str, address: str
+    node_config: dict[str, Any], *, binaries: Path, folder: Path, root: Path, instance: str, zone: str, address: str
 ) -> list[str]:
     """The kubelet's command line: the user data's flags, and who this machine is."""
     return [
         str(binaries / "kubelet"),
         f"--config={folder}/kubelet.json",
         f"--kubeconfig={folder}/kubelet.kubeconfig",
-        f"--root-dir={folder}/kubelet",
+        f"--root-dir={root}",
         f"--hostname-override={instance}",
         f"--node-ip={address}",  # without it the kubelet waits for DNS
         f"--provider-id=aws:///{zone}/{instance}",  # the autoscaler recognises the machine by it

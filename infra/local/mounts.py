@@ -25,3 +25,12 @@ def unmount_below(*folders: Path) -> None:
     """Unmount all of them; a mount that is busy is detached and goes when its last user does."""
     for point in below(*folders):
         subprocess.run(["umount", "--lazy", str(point)], check=True, capture_output=True)
+
+
+def bind(source: Path, target: Path) -> None:
+    """Show the folder `source` at `target` too, which is made; what is mounted below one does not show at the other."""
+    if target in below(target):
+        return
+    target.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "--bind", str(source), str(target)], check=True, capture_output=True)
+    subprocess.run(["mount", "--make-private", str(target)], check=True, capture_output=True)

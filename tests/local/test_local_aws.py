@@ -128,7 +128,13 @@ def test_the_kubelet_takes_its_labels_taints_and_settings_from_the_user_data() -
         reserved={"cpu": "70m"},
     )
     flags = machine_files.kubelet_flags(
-        config, binaries=Path("/b"), folder=folder, instance="i-1", zone="us-east-1a", address="10.200.0.2"
+        config,
+        binaries=Path("/b"),
+        folder=folder,
+        root=Path("/r"),
+        instance="i-1",
+        zone="us-east-1a",
+        address="10.200.0.2",
     )
     assert kubelet["maxPods"] == 20
     assert kubelet["singleProcessOOMKill"] is True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import typer
 
 from infra.cli import local
@@ -21,7 +23,8 @@ app.add_typer(local.app, name="local")
 
 
 def main() -> None:
-    """The entry point of `./tidepool`."""
+    """The entry point of `./tidepool`. SIGTERM ends it as Ctrl-C does, so that what it started is taken down."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     app(prog_name="tidepool")
 
 

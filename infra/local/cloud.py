@@ -34,6 +34,7 @@ from infra.local import (
     paths,
     preflight,
     rbac,
+    sysctls,
     toolchain,
 )
 from infra.local.images import GoldenRoot
@@ -132,11 +133,12 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
     """
     with _lock():
         cloud = Cloud(paths.state())
-        if cgroups.tracking().exists() and cgroups.pids(GROUP):
-            _require_ours()
-            if (cloud.state / "ready").exists():
-                progress.say("the local cloud is up already")
-                return cloud
+        _require_ours()
+        if cgroups.pids(GROUP) and (cloud.state / "ready").exists():
+            if autoscaler is not None:
+                raise CloudError("the local cloud is up already, with its own autoscaler: `tidepool local down` first")
+            progress.say("the local cloud is up already")
+            return cloud
         _clean(cloud.state, _KEPT_UP)
         first = not (paths.cache() / "kubernetes").exists()
         if found := preflight.problems(first):
@@ -193,7 +195,8 @@ def _start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path 
     paths.RUN.mkdir(parents=True, exist_ok=True)
     _OWNER.write_text(json.dumps({"state": str(state)}))
     lake.seed(cloud.lake)
-    network.up(state / "network.json")  # before anything dials the bridge's address
+    sysctls.change(state / "sysctls.json")
+    network.up()  # before anything dials the bridge's address
     cgroups.create(GROUP)
     world = _deploy(cloud, golden)
     try:
@@ -325,7 +328,8 @@ def _clean(state: Path, kept: tuple[str, ...]) -> None:
     """End and remove all of it, in the order in which it depends on each other; safe to repeat after any crash."""
     cgroups.kill()
     if shutil.which("ip"):
-        network.down(state / "network.json")
+        network.down()
+    sysctls.restore(state / "sysctls.json")
     mounts.unmount_below(paths.RUN, state)
     shutil.rmtree(paths.RUN, ignore_errors=True)
     for entry in state.iterdir() if state.exists() else ():

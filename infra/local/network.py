@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import subprocess
@@ -11,7 +10,6 @@ from pathlib import Path
 from infra.local import addresses
 
 NAMESPACE_PREFIX = "tidepool-"
-_IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 _FORWARD_RULE = ["FORWARD", "-i", addresses.BRIDGE, "-o", addresses.BRIDGE, "-j", "ACCEPT"]
 
 
@@ -43,21 +41,18 @@ def problems() -> list[str]:
     return []
 
 
-def up(saved: Path) -> None:
-    """Make the bridge and its address, and let packets pass between machines. `saved` keeps what `down` restores."""
+def up() -> None:
+    """Make the bridge and its address."""
     if not _exists(addresses.BRIDGE):
         ip("link", "add", addresses.BRIDGE, "type", "bridge")
         ip("addr", "add", f"{addresses.HOST}/{addresses.MACHINE_NETWORK.prefixlen}", "dev", addresses.BRIDGE)
     ip("link", "set", addresses.BRIDGE, "up")
-    if not saved.exists():
-        saved.write_text(json.dumps({"ip_forward": _IP_FORWARD.read_text().strip()}))
-    _IP_FORWARD.write_text("1")
     # With an engine such as docker on the host the FORWARD policy is DROP, also for what stays on our bridge.
     if _iptables("-C", *_FORWARD_RULE).returncode:
         _iptables("-I", *_FORWARD_RULE, check=True)
 
 
-def down(saved: Path) -> None:
+def down() -> None:
     """Undo `up` and remove every machine's namespace and link; what is not there is no error."""
     for name in namespaces():
         ip("netns", "delete", name)
@@ -67,9 +62,6 @@ def down(saved: Path) -> None:
         pass
     if _exists(addresses.BRIDGE):
         ip("link", "delete", addresses.BRIDGE)
-    with contextlib.suppress(FileNotFoundError):
-        _IP_FORWARD.write_text(json.loads(saved.read_text())["ip_forward"])
-        saved.unlink()
 
 
 def plug(machine: str, index: int) -> None:

@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.local import cloud
-from infra.local.cloud import Cloud
+from infra.local.errors import LocalError
 from infra.local.kube import core_api
 from infra.local.progress import Progress
+from infra.local.state import Cloud
 from tidepool import capacity, pod, sizing
 from tidepool.job import Job
 from tidepool.ledger import events
@@ -40,7 +41,7 @@ def bench(
     progress = Progress()
     try:
         figures = _measure(rounds, progress)
-    except cloud.CloudError as error:
+    except LocalError as error:
         progress.say(str(error))
         raise typer.Exit(1) from error
     if as_json:

@@ -12,7 +12,7 @@ from rich.console import Console
 from infra.cli import flights, report_view
 from infra.cli.run import run_dag, summary
 from infra.local import cloud
-from infra.local.airflow_api import AirflowApiError
+from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
 DAG = "flights_daily"
@@ -57,7 +57,7 @@ def demo(
         finally:
             if not keep:
                 cloud.down(progress)
-    except (AirflowApiError, cloud.CloudError) as error:
+    except LocalError as error:
         progress.say(str(error))
         raise typer.Exit(1) from error
     except KeyboardInterrupt:

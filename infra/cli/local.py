@@ -15,6 +15,7 @@ from rich.table import Table
 from infra.cli.bench import bench
 from infra.cli.run import run
 from infra.local import addresses, cloud, paths, reclaim, status
+from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
 app = typer.Typer(
@@ -54,7 +55,7 @@ def up(
         there = cloud.up(progress, autoscaler)
         if airflow:
             there.start_airflow()
-    except cloud.CloudError as error:
+    except LocalError as error:
         progress.say(str(error))
         raise typer.Exit(1) from error
     progress.say(f"ready after {time.monotonic() - start:.1f} s")
@@ -73,7 +74,7 @@ def down() -> None:
     progress = Progress()
     try:
         cloud.down(progress)
-    except cloud.CloudError as error:
+    except LocalError as error:
         progress.say(str(error))
         raise typer.Exit(1) from error
 
@@ -86,7 +87,7 @@ def show_status(as_json: JsonOption = False) -> None:
     """
     try:
         found = status.read(cloud.attach())
-    except cloud.CloudError as error:
+    except LocalError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     if as_json:
@@ -136,7 +137,7 @@ def take_back(
     """
     try:
         gone = reclaim.reclaim(cloud.attach(), machine, notice, Progress())
-    except (cloud.CloudError, reclaim.ReclaimError) as error:
+    except LocalError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(gone)

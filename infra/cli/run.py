@@ -12,9 +12,10 @@ from rich.console import Console
 from infra.cli import dag_run, report_view
 from infra.cli.dag_run import Finished
 from infra.local import cloud
-from infra.local.airflow_api import AirflowApi, AirflowApiError
-from infra.local.cloud import Cloud
+from infra.local.airflow_api import AirflowApi
+from infra.local.errors import LocalError
 from infra.local.progress import Progress
+from infra.local.state import Cloud
 from tidepool import capacity
 from tidepool.ledger import events
 from tidepool.report import timeline
@@ -38,7 +39,7 @@ def run(
     try:
         there = cloud.attach()
         finished, report = run_dag(there, dag_id, progress)
-    except (AirflowApiError, cloud.CloudError) as error:
+    except LocalError as error:
         progress.say(str(error))
         raise typer.Exit(1) from error
     if as_json:

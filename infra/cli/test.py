@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from infra.local import paths, preflight
+from infra.local import cloud, paths, preflight
+from infra.local.errors import LocalError
+from infra.local.progress import Progress
 
 
 def test(
@@ -22,7 +24,7 @@ def test(
     """
     python = [sys.executable, "-m"]
     marker: list[str] = ["-m", "not local_cloud"] if fast else []
-    if not fast and (found := preflight.problems(first=False)):
+    if not fast and (found := preflight.problems()):
         typer.secho("WITHOUT THE TESTS ON THE LOCAL CLOUD, which can't run here:", fg="red", bold=True, err=True)
         for problem in found:
             typer.secho(f"- {problem}", err=True)
@@ -30,6 +32,12 @@ def test(
             typer.echo("and CI must run them: this is a failure", err=True)
             raise typer.Exit(1)
         marker = ["-m", "not local_cloud"]
+    if not marker:
+        try:
+            cloud.prepare(Progress())  # minutes on a new machine: more than a test's limit
+        except LocalError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(1) from error
     for command in (
         [*python, "ruff", "check"],
         [*python, "ruff", "format", "--check"],

@@ -11,6 +11,8 @@ import ipaddress
 import socket
 from urllib.parse import urlsplit
 
+from infra.local.errors import LocalError
+
 BRIDGE = "tidepool0"
 HOST = "10.200.0.1"
 MACHINE_NETWORK = ipaddress.ip_network("10.200.0.0/24")
@@ -33,7 +35,7 @@ HOST_PORTS = {
 }
 
 
-class NotLocalError(Exception):
+class NotLocalError(LocalError):
     """An address is not on a local interface of this machine; nothing was sent to it."""
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
 from infra.local import addresses
+from infra.local.errors import LocalError
 from infra.local.supervisor import Program, minimal_environment
 
 USER = "admin"
@@ -80,6 +81,9 @@ orphaned_tasks_check_interval = 5
 task_instance_heartbeat_timeout = 60
 task_instance_heartbeat_timeout_detection_interval = 5
 
+[workers]
+api_retries = 10
+
 [dag_processor]
 refresh_interval = 2
 bundle_refresh_check_interval = 1
@@ -89,7 +93,7 @@ parsing_processes = 1
 """
 
 
-class AirflowError(Exception):
+class AirflowError(LocalError):
     """Airflow could not be set up; the message says what failed and where its output is."""
 
 

@@ -15,13 +15,14 @@ import httpx
 
 from infra.local import addresses
 from infra.local.airflow import PASSWORDS, USER
+from infra.local.errors import LocalError
 
 _POLL_SECONDS = 0.2
 _PATIENCE_SECONDS = 30.0
 """How long a request waits for an API server that is being restarted."""
 
 
-class AirflowApiError(Exception):
+class AirflowApiError(LocalError):
     """Airflow did not do what was asked; the message says what and what to look at."""
 
 

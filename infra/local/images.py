@@ -18,6 +18,7 @@ from pathlib import Path
 
 from infra import versions
 from infra.local import cgroups, paths
+from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
 BASE = "docker.io/library/debian:bookworm-slim"
@@ -27,7 +28,7 @@ _PAUSE_DOCKERFILE = f'FROM {BASE}\nCMD ["sleep", "infinity"]\n'
 _CA_BUNDLE = "/run/build-ca.crt"
 
 
-class ImageError(Exception):
+class ImageError(LocalError):
     """An image can't be built or unpacked; the message says which, and has the builder's last words."""
 
 

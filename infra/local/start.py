@@ -1,0 +1,182 @@
+"""Bringing a local cloud up: its processes, the Pulumi program on it, and the wait until it is what it says it is."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import kubernetes
+from urllib3.exceptions import HTTPError
+
+from infra import naming
+from infra.local import addresses, cgroups, control_plane, lake, network, paths, rbac, sysctls
+from infra.local.aws import amount
+from infra.local.images import GoldenRoot
+from infra.local.kube import core_api
+from infra.local.machine import host_size
+from infra.local.machine_files import Size, TooSmallError, reservations
+from infra.local.pki import Authority, write_kubeconfig
+from infra.local.state import CLUSTER, Cloud, CloudError
+from infra.local.supervisor import GROUP, Program
+from infra.local.toolchain import Toolchain
+from infra.local.world_kubernetes import ApiServer
+from tidepool import capacity
+from tidepool.capacity import POOL_LABEL, Capacity, Pool
+
+STACK = paths.REPOSITORY / "stacks" / "Pulumi.local.yaml"
+_START_SECONDS = 120.0
+_TOKEN_SECONDS = 30 * 24 * 3600
+
+
+def start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path | None) -> None:
+    """Start everything and wait until the system machines are ready; `autoscaler`: a binary instead of the stand-in."""
+    state = cloud.state
+    state.mkdir(parents=True, exist_ok=True)
+    state.chmod(0o700)
+    lake.seed(cloud.lake)
+    sysctls.change(state / "sysctls.json")
+    network.up()  # before anything dials the bridge's address
+    cgroups.create(GROUP)
+    world = _deploy(cloud, golden)
+    try:
+        Authority(state / "pki").kubeconfig(cloud.kubeconfig, "admin", "system:masters")
+        programs = control_plane.programs(state, tools.kubernetes, tools.etcd)
+        cloud.supervisor.launch([*programs, *_own_programs(cloud, tools, golden, autoscaler)])
+        server = ApiServer(cloud.kubeconfig, _START_SECONDS)
+        for manifest in rbac.manifests():
+            server.apply(manifest)
+        output, errors = world.communicate(timeout=_START_SECONDS)
+        if world.returncode:
+            raise CloudError(f"deploying {STACK.name} failed:\n{errors.strip()}")
+    finally:
+        world.kill()
+    document = capacity.loads(json.loads(output)["capacity"], "the program's output")
+    cloud.capacity.write_text(capacity.dumps(document))
+    _require_room(cloud, document)
+    _airflow_kubeconfig(cloud)
+    _wait_for_system_machines(cloud, document)
+    (state / "ready").touch()
+
+
+def _deploy(cloud: Cloud, golden: GoldenRoot) -> subprocess.Popen[str]:
+    """The Pulumi program, started first: its imports take as long as the control plane's start."""
+    values = {f"images.{name}": reference for name, reference in golden.images.items()}
+    values["lake.host_path"] = str(cloud.lake)
+    command = [sys.executable, "-m", "infra.local.world", "--stack", str(STACK), "--moto", addresses.MOTO]
+    command += ["--kubeconfig", str(cloud.kubeconfig)]
+    command += [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=paths.REPOSITORY, process_group=0
+    )
+
+
+def _own_programs(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path | None) -> list[Program]:
+    state, python = cloud.state, sys.executable
+    authority = Authority(state / "pki")
+    authority.kubeconfig(state / "kube-proxy.kubeconfig", "system:kube-proxy")
+    scaler_user = f"system:serviceaccount:{naming.AUTOSCALER_NAMESPACE}:cluster-autoscaler"
+    authority.kubeconfig(state / "cluster-autoscaler.kubeconfig", scaler_user)
+    keeper = authority.kubeconfig(state / "keeper.kubeconfig", "system:serviceaccount:tidepool:keeper")
+    hypervisor = ("--binaries", str(tools.kubernetes), "--containerd", tools.containerd, "--golden", str(golden.folder))
+    recorder = ("--kubeconfig", str(keeper), "--events", str(cloud.events))
+    commands = {
+        "hypervisor": (python, "-m", "infra.local.hypervisor", *hypervisor, "--cluster", CLUSTER),
+        "recorder": (python, "-m", "tidepool.keeper.watch", *recorder),
+        "cluster-autoscaler": _autoscaler_command(state, autoscaler),
+    }
+    environment = {"PYTHONUNBUFFERED": "1", **control_plane.AWS_ENVIRONMENT}
+    return [Program(name, command, environment, paths.REPOSITORY) for name, command in commands.items()]
+
+
+def _autoscaler_command(state: Path, binary: Path | None) -> tuple[str, ...]:
+    """The real cluster-autoscaler's command line where there is a binary, else the stand-in's."""
+    if binary is None:
+        return (sys.executable, "-m", "infra.local.autoscaler", "--cluster", CLUSTER)
+    sections = "".join(
+        f'[ServiceOverride "{number}"]\nService = {service}\nRegion = us-east-1\nURL = {addresses.MOTO}\n'
+        "SigningRegion = us-east-1\n"
+        for number, service in enumerate(("autoscaling", "ec2", "eks"))
+    )
+    config = state / "cluster-autoscaler.conf"
+    config.write_text(f"[Global]\nZone = us-east-1a\n{sections}")
+    tags = f"k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/{CLUSTER}"
+    return (
+        str(binary),
+        "--cloud-provider=aws",
+        f"--cloud-config={config}",
+        f"--kubeconfig={state}/cluster-autoscaler.kubeconfig",
+        f"--node-group-auto-discovery=asg:tag={tags}",
+        f"--namespace={naming.AUTOSCALER_NAMESPACE}",
+        "--expander=priority,least-waste",
+        "--scan-interval=1s",
+        "--scale-down-delay-after-add=0s",  # a pool's scaledownunneededtime tag is the only delay
+        "--skip-nodes-with-system-pods=false",
+        "--leader-elect=false",
+        "--address=127.0.0.1:8085",
+    )
+
+
+def _airflow_kubeconfig(cloud: Cloud) -> None:
+    """Airflow gets a token of its own service account, as a pod of it would."""
+    request = {"spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": _TOKEN_SECONDS}}
+    answer = core_api(cloud.kubeconfig).create_namespaced_service_account_token(
+        naming.AIRFLOW_SERVICE_ACCOUNT, naming.PLATFORM_NAMESPACE, request
+    )
+    authority = Authority(cloud.state / "pki").certificate.read_bytes()
+    write_kubeconfig(cloud.airflow_kubeconfig, addresses.API_SERVER, authority, {"token": answer.status.token})
+
+
+def _require_room(cloud: Cloud, document: Capacity) -> None:
+    """This host must be as large as the largest machine of each pool, or the pool could never start one."""
+    host = host_size(cloud.state)
+    problems = []
+    for pool in document.pools.values():
+        try:
+            reservations(host, Size(pool.cpu_millis, pool.memory_bytes, pool.ephemeral_storage_bytes))
+        except TooSmallError as error:
+            problems.append(f"pool {pool.name}: {error}")
+    if problems:
+        raise CloudError("\n".join(problems))
+
+
+def _wait_for_system_machines(cloud: Cloud, document: Capacity) -> None:
+    """Wait until a machine of each pool that must have one is Ready and offers what the capacity document says."""
+    api = core_api(cloud.kubeconfig)
+    pools = {name for name, pool in document.pools.items() if not pool.jobs}
+
+    def ready() -> bool:
+        nodes = api.list_node(label_selector=f"{POOL_LABEL} in ({','.join(pools)})").items
+        good = [node for node in nodes if any(c.type == "Ready" and c.status == "True" for c in node.status.conditions)]
+        for node in good:
+            if wrong := difference(document.pools[node.metadata.labels[POOL_LABEL]], node.status.allocatable):
+                raise CloudError(f"machine {node.metadata.name} {wrong}")
+        return {node.metadata.labels[POOL_LABEL] for node in good} == pools
+
+    _wait(ready, _START_SECONDS, f"no machine of {', '.join(pools)} got ready; see {cloud.state}/log/hypervisor.log")
+
+
+def difference(pool: Pool, allocatable: dict[str, str]) -> str:
+    """How a node's allocatable differs from its pool's promise; empty if it does not."""
+    promised = {"cpu": pool.cpu_millis, "memory": pool.memory_bytes, "ephemeral-storage": pool.ephemeral_storage_bytes}
+    wrong = [
+        f"{name} {offered} instead of {promised[name]}"
+        for name in promised
+        if (offered := amount(allocatable[name], name)) != promised[name]
+    ]
+    return f"offers {', '.join(wrong)}; pool {pool.name} promises it" if wrong else ""
+
+
+def _wait(condition: Callable[[], bool], limit_seconds: float, failure: str) -> None:
+    deadline = time.monotonic() + limit_seconds
+    while True:
+        with contextlib.suppress(HTTPError, kubernetes.client.ApiException):
+            if condition():
+                return
+        if time.monotonic() > deadline:
+            raise CloudError(failure)
+        time.sleep(0.1)

@@ -1,0 +1,61 @@
+"""The files of a local cloud: what `up` makes and its clients read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from infra import naming
+from infra.local import airflow, paths
+from infra.local.errors import LocalError
+from infra.local.supervisor import Supervisor
+
+CLUSTER = "local"
+
+
+class CloudError(LocalError):
+    """The local cloud can't do this; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """A local cloud that is up: the files that its clients read."""
+
+    state: Path
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's."""
+        return self.state / "admin.kubeconfig"
+
+    @property
+    def airflow_kubeconfig(self) -> Path:
+        """Of the service account that may launch jobs and nothing else."""
+        return self.state / "airflow.kubeconfig"
+
+    @property
+    def capacity(self) -> Path:
+        """The capacity document."""
+        return self.state / "capacity.json"
+
+    @property
+    def events(self) -> Path:
+        """What happened to machines and pods."""
+        return self.state / "events.jsonl"
+
+    @property
+    def lake(self) -> Path:
+        """The folder that jobs see as their lake."""
+        return self.state / "lake"
+
+    @property
+    def supervisor(self) -> Supervisor:
+        """Runs the processes."""
+        return Supervisor(self.state / "supervisor", paths.RUN / "supervisor.sock", self.state / "log")
+
+    def start_airflow(self, dags: Path = paths.REPOSITORY / "dags") -> None:
+        """Start Airflow on the DAG files of `dags`, if it does not run yet."""
+        home = self.state / "airflow"
+        airflow.prepare(home, dags, paths.cache())
+        parts = airflow.programs(home, self.capacity, self.airflow_kubeconfig, naming.JOBS_NAMESPACE)
+        self.supervisor.start(parts)

@@ -69,6 +69,7 @@ secret_key = {secret_key}
 jwt_secret = {jwt_secret}
 
 [workers]
+api_retries = 10
 execution_api_timeout = 30
 min_heartbeat_interval = 2
 
@@ -80,9 +81,6 @@ scheduler_health_check_threshold = 15
 orphaned_tasks_check_interval = 5
 task_instance_heartbeat_timeout = 60
 task_instance_heartbeat_timeout_detection_interval = 5
-
-[workers]
-api_retries = 10
 
 [dag_processor]
 refresh_interval = 2

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from infra.cli.options import JsonOption
 from infra.local import cloud
 from infra.local.errors import LocalError
 from infra.local.kube import core_api
@@ -30,7 +31,7 @@ TARGETS = {"up": 20.0, "launch to Ready": 4.0, "Pending to running, a machine bo
 
 def bench(
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How many machines to buy, one after another.")] = 5,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure a local cloud of its own: up, a pod that needs a new machine several times, down.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from infra.cli import flights, report_view
+from infra.cli.options import AutoscalerOption, JsonOption
 from infra.cli.run import run_dag, summary
 from infra.local import cloud
 from infra.local.errors import LocalError
@@ -20,18 +20,8 @@ DAG = "flights_daily"
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the local cloud up at the end.")] = False,
-    autoscaler: Annotated[
-        Path | None,
-        typer.Option(
-            "--autoscaler",
-            metavar="PATH",
-            help="A cluster-autoscaler binary to run instead of the stand-in.",
-            exists=True,
-            dir_okay=False,
-            resolve_path=True,
-        ),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results and report as JSON.")] = False,
+    autoscaler: AutoscalerOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Bring up a local cloud, run the flights_daily DAG on it, show what it found and what was bought, take it down.
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.cli.bench import bench
+from infra.cli.options import AutoscalerOption, JsonOption
 from infra.cli.run import run
 from infra.local import addresses, cloud, paths, reclaim, status
 from infra.local.errors import LocalError
@@ -25,19 +26,6 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(bench)
-
-AutoscalerOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--autoscaler",
-        metavar="PATH",
-        help="A cluster-autoscaler binary to run instead of the stand-in.",
-        exists=True,
-        dir_okay=False,
-        resolve_path=True,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
 @app.command()

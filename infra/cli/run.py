@@ -11,6 +11,7 @@ from rich.console import Console
 
 from infra.cli import dag_run, report_view
 from infra.cli.dag_run import Finished
+from infra.cli.options import JsonOption
 from infra.local import cloud
 from infra.local.airflow_api import AirflowApi
 from infra.local.errors import LocalError
@@ -27,7 +28,7 @@ AIRFLOW_SECONDS = 120.0
 
 def run(
     dag_id: Annotated[str, typer.Argument(help="The DAG's id, such as flights_daily.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Run one DAG on the local cloud that is up, show it while it runs, and report what was bought for it.
 

@@ -134,8 +134,8 @@ def load(path: str | os.PathLike[str] | None = None) -> Capacity:
     chosen = path or os.environ.get(PATH_VARIABLE)
     if not chosen:
         raise CapacityError(
-            f"no capacity document: {PATH_VARIABLE} is not set. It names the JSON file that the environment's "
-            "`pulumi up` writes (ConfigMap tidepool-capacity); `tidepool local up` prints its own."
+            f"no capacity document: {PATH_VARIABLE} is not set. It names the JSON file with the environment's "
+            "pools: in a cluster the mounted ConfigMap tidepool-capacity, here what `tidepool local up` prints."
         )
     try:
         stat = Path(chosen).stat()

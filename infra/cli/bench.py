@@ -37,7 +37,9 @@ def bench(
 
     Exits with 1 if a median misses its target. Needs that no local cloud is up.
 
-    Example: tidepool local bench --rounds 5
+    \b
+    Examples:
+      tidepool local bench --rounds 5
     """
     progress = Progress()
     try:

@@ -28,7 +28,11 @@ def demo(
     Three Spark jobs over the 336,776 flights that left New York in 2013, each alone on a machine that is bought for
     it and given back after it. Exits with 0 only if all jobs succeeded and no machine for jobs is left.
 
-    Examples: tidepool demo    tidepool demo --keep    tidepool demo --autoscaler ./cluster-autoscaler
+    \b
+    Examples:
+      tidepool demo
+      tidepool demo --keep
+      tidepool demo --autoscaler ./cluster-autoscaler
     """
     progress = Progress()
     keep = keep or cloud.is_up()  # what was up before stays up

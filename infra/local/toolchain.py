@@ -139,7 +139,9 @@ def _fill(folder: Path, progress: Progress) -> None:
     if not (_from_path(new) or _download(new, progress)):
         _build(new, progress)
     (new / "complete").touch()
-    shutil.rmtree(folder, ignore_errors=True)
+    for old in folder.parent.iterdir():
+        if old != new:
+            shutil.rmtree(old)
     new.rename(folder)
 
 
@@ -212,8 +214,9 @@ def _build(folder: Path, progress: Progress) -> None:
     ]
     environment = os.environ | {
         "CGO_ENABLED": "0",
+        "GOMODCACHE": str(folder / "go-modules"),
         "GOTOOLCHAIN": "local",
-        "GOFLAGS": "-buildvcs=false -mod=readonly",
+        "GOFLAGS": "-buildvcs=false -mod=readonly -modcacherw",
         "GOCACHE": str(folder / "go-build"),
         "GOGC": "off",
         "GOMEMLIMIT": "2GiB",
@@ -227,7 +230,8 @@ def _build(folder: Path, progress: Progress) -> None:
     if done.returncode:
         last = "\n".join(log.read_text().strip().splitlines()[-5:])
         raise ToolchainError(f"building Kubernetes failed (whole output: {log}). Its last words:\n{last}")
-    shutil.rmtree(folder / "go-build", ignore_errors=True)
+    shutil.rmtree(folder / "go-build")
+    shutil.rmtree(folder / "go-modules")
     for name in SERVERS:
         (folder / name).symlink_to("kubernetes")
 

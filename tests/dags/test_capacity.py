@@ -23,7 +23,7 @@ def test_reads_back_what_it_writes(capacity: Capacity) -> None:
 
 def test_without_the_variable_says_how_to_get_a_document(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TIDEPOOL_CAPACITY", raising=False)
-    with pytest.raises(CapacityError, match=r"TIDEPOOL_CAPACITY is not set.*pulumi up"):
+    with pytest.raises(CapacityError, match=r"TIDEPOOL_CAPACITY is not set.*tidepool local up"):
         document.load()
 
 

@@ -61,6 +61,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     for name in ("up", "down", "attach"):
         monkeypatch.setattr(cloud, name, getattr(world, name))
+    monkeypatch.setattr(cloud, "warn_if_stale", lambda there, progress: None)
     for module in (demo, run):
         monkeypatch.setattr(module, "run_dag", world.run_dag)
     monkeypatch.setattr(flights, "read", lambda folder: {"delays": [], "model": {}})

@@ -161,7 +161,7 @@ def test_logs_of_an_unknown_process_name_the_known_ones() -> None:
     folder.mkdir(parents=True)
     (folder / "etcd.log").write_text("hello\n")
     code, output = tidepool("local", "logs", "etdc")
-    assert (code, "there are etcd" in output) == (1, True)
+    assert (code, "there are\netcd" in output) == (1, True)
     assert tidepool("local", "logs")[1] == "etcd\n"
 
 

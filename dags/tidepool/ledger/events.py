@@ -30,7 +30,7 @@ class Event:
 
     time: Unix seconds, UTC. kind: one of KINDS. machine: EC2 instance id. usd_per_hour: the machine's price when it
     was asked for. pod_uid: the pod's UID; pod and namespace are its name. dag, task, run, attempt: the pod's owner.
-    cause: why a pod ended (`ok`, `out of memory` …), set on pod.ended only.
+    cause: why a pod ended (`ok`, `out_of_memory` …), set on pod.ended only.
     """
 
     time: float

@@ -41,9 +41,10 @@ STOPPED = Outcome(Cause.CANCELLED, "the task was stopped: cleared, marked, or it
 class JobPodOperator(KubernetesPodOperator):
     """Runs a container image on a machine of a job pool, which is bought for it and given back after it.
 
-    image: the job's image. cores: threads that work at once. memory: the pod's memory limit, such as "3Gi".
-    pool: the machines' pool. Whatever isn't given follows from the pools of the capacity document (TIDEPOOL_CAPACITY):
-    the best job pool on which the job fits, and the whole machine. exclusive: no other job on the machine meanwhile.
+    image: by its name in the capacity document (such as "spark") or in full. cores: threads that work at once.
+    memory: the pod's memory limit, such as "3Gi". pool: the machines' pool.
+    Whatever isn't given follows from the pools of the capacity document (TIDEPOOL_CAPACITY): the best job pool on which
+    the job fits, and the whole machine. exclusive: no other job on the machine meanwhile.
     team: who pays, for the owner labels. airflow_pool: what Airflow calls `pool`.
     Every argument of KubernetesPodOperator may be given besides, save those in `refused`; `tolerations` are added.
 
@@ -72,6 +73,7 @@ class JobPodOperator(KubernetesPodOperator):
         if refused:
             raise JobError(f"task {task!r}: not for the author to give: {'; '.join(refused)}")
         capacity = capacity_document.load()
+        image = capacity.images.get(image, image)
         job = Job(task=task, cores=cores, memory=memory, pool=None if pool == NO_POOL else pool, exclusive=exclusive)
         placement = place(job, capacity)
         manifest = pods.manifest(placement, image, capacity)

@@ -16,9 +16,9 @@ from infra.local.progress import Progress
 
 def test(
     arguments: Annotated[list[str] | None, typer.Argument(help="More arguments for pytest.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Without the local cloud, in less than a minute.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Without local cloud and types: under a minute.")] = False,
 ) -> None:
-    """Run ruff, mypy and the tests. Tests on the local cloud need root; where it can't run, that is said.
+    """Run ruff, mypy and the tests. Those on the local cloud need root; where it can't run, that is said.
 
     \b
     Examples:
@@ -27,27 +27,34 @@ def test(
       tidepool test -- -k sizing
     """
     python = [sys.executable, "-m"]
-    marker: list[str] = ["-m", "not local_cloud"] if fast else []
-    if not fast and (found := preflight.problems()):
+    _run([*python, "ruff", "check"])
+    _run([*python, "ruff", "format", "--check"])
+    if not fast:
+        _run([*python, "mypy"])
+    on_cloud = not fast and _local_cloud_can_run()
+    marker = [] if on_cloud else ["-m", "not local_cloud"]
+    _run([*python, "pytest", *marker, *(arguments or [])])
+
+
+def _local_cloud_can_run() -> bool:
+    """Whether they can, said loudly where not; fills the cache where they can."""
+    if found := preflight.problems():
         typer.secho("WITHOUT THE TESTS ON THE LOCAL CLOUD, which can't run here:", fg="red", bold=True, err=True)
         for problem in found:
             typer.secho(f"- {problem}", err=True)
         if os.environ.get("CI"):
             typer.echo("and CI must run them: this is a failure", err=True)
             raise typer.Exit(1)
-        marker = ["-m", "not local_cloud"]
-    if not marker:
-        try:
-            cloud.prepare(Progress())  # minutes on a new machine: more than a test's limit
-        except LocalError as error:
-            typer.echo(str(error), err=True)
-            raise typer.Exit(1) from error
-    for command in (
-        [*python, "ruff", "check"],
-        [*python, "ruff", "format", "--check"],
-        [*python, "mypy"],
-        [*python, "pytest", *marker, *(arguments or [])],
-    ):
-        done = subprocess.run(command, cwd=paths.REPOSITORY)
-        if done.returncode:
-            raise typer.Exit(done.returncode)
+        return False
+    try:
+        cloud.prepare(Progress())  # minutes on a new machine: more than a test's limit
+    except LocalError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    return True
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(command, cwd=paths.REPOSITORY)
+    if done.returncode:
+        raise typer.Exit(done.returncode)

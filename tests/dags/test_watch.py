@@ -154,6 +154,26 @@ def test_a_pod_whose_machine_is_gone_keeps_the_machine_it_ran_on(tmp_path: Path)
     assert events.read(path)[-1].machine == "i-1"
 
 
+def test_a_pod_ends_with_its_machine_though_its_object_stays(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    pods = handler(path)
+    nodes = Nodes(Recorder(path), lambda name: node(name))
+    nodes.lost = pods.lost
+    pods.changed("MODIFIED", pod("running", uid="u-1"), CREATED + 5.5)
+    pods.changed("MODIFIED", pod("scheduled", uid="u-2"), CREATED + 5.5)
+    pods.changed("MODIFIED", pod("ended", uid="u-3"), CREATED + 9.5)
+    nodes.changed("DELETED", node("node-1"), CREATED + 20)
+    pods.changed("DELETED", pod("running", uid="u-1"), CREATED + 60)
+    told = {event.pod_uid: event for event in events.read(path) if event.kind == "pod.ended"}
+    assert {uid: (event.cause, event.time - CREATED) for uid, event in told.items()} == {
+        "u-1": ("node_lost", 20),
+        "u-2": ("node_lost", 20),
+        "u-3": ("ok", 9.5),
+    }
+    gone = [(event.pod_uid, event.time - CREATED) for event in events.read(path) if event.kind == "pod.gone"]
+    assert gone == [("u-1", 60)]
+
+
 class ApiServer:
     """A list call that plays a script: each step is a list's items, the changes of a watch, or an error."""
 

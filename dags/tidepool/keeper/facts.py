@@ -6,12 +6,13 @@ its stamp allows; what happened before anybody looked gets its stamp.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from tidepool.capacity import LABEL_PREFIX, POOL_LABEL
 from tidepool.ledger.events import Event
-from tidepool.outcome import outcome
+from tidepool.outcome import Cause, outcome
 
 Object = dict[str, Any]
 _PHASES = ("pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone")
@@ -30,6 +31,14 @@ def node_events(node: Object, now: float, live: bool) -> list[Event]:
         return []
     pool = str(_labels(node).get(POOL_LABEL, ""))
     return [Event(_when(ready.get("lastTransitionTime"), now, live), "machine.ready", machine=machine, pool=pool)]
+
+
+def pod_lost(pod: Object, machine: str, now: float) -> list[Event]:
+    """What has happened to a pod whose machine is gone: it has ended, though its object may stay for a minute."""
+    told = pod_events(pod, machine, now, live=True, gone=True)[:-1]
+    if (pod.get("status") or {}).get("phase") != "Pending":
+        return told
+    return [*told[:-1], replace(told[-1], cause=str(Cause.NODE_LOST), message="its machine was gone before it started")]
 
 
 def pod_events(pod: Object, machine: str, now: float, live: bool, gone: bool = False) -> list[Event]:

@@ -21,7 +21,7 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client import ApiException
 
-from tidepool.keeper.facts import Object, machine_id, node_events, pod_events
+from tidepool.keeper.facts import Object, machine_id, node_events, pod_events, pod_lost
 from tidepool.ledger.events import Recorder
 
 NAMESPACE = "tidepool-jobs"
@@ -43,6 +43,7 @@ class Nodes:
     def __init__(self, recorder: Recorder, read: Callable[[str], Object]) -> None:
         self._recorder = recorder
         self._read = read
+        self.lost: Callable[[str, float], None] = lambda name, now: None
         self._machines: dict[str, str] = {}
 
     def listed(self, nodes: list[Object], now: float) -> None:
@@ -51,8 +52,10 @@ class Nodes:
             self._take(node, now, live=False)
 
     def changed(self, kind: str, node: Object, now: float) -> None:
-        """Take in a change as it happens."""
-        if kind != "DELETED":
+        """Take in a change as it happens. A node is deleted when its machine is gone: `lost` is told."""
+        if kind == "DELETED":
+            self.lost(node["metadata"]["name"], now)
+        else:
             self._take(node, now, live=True)
 
     def machine(self, name: str) -> str:
@@ -97,6 +100,13 @@ class Pods:
     def changed(self, kind: str, pod: Object, now: float) -> None:
         """Take in a change as it happens."""
         self._take(pod, now, live=True, gone=kind == "DELETED")
+
+    def lost(self, node: str, now: float) -> None:
+        """The node's machine is gone: record that its pods ended, as the API server finds out a minute later."""
+        for pod in list(self._last.values()):
+            if pod.get("spec", {}).get("nodeName") == node:
+                for event in pod_lost(pod, self._machine(node), now):
+                    self._recorder.record(event)
 
     def _take(self, pod: Object, now: float, live: bool, gone: bool = False) -> None:
         uid = pod["metadata"]["uid"]
@@ -200,6 +210,7 @@ def main() -> None:
 
     nodes = Nodes(recorder, read_node)
     pods = Pods(recorder, nodes.machine, arguments.namespace)
+    nodes.lost = pods.lost
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         watching = [
             threads.submit(follow, api.list_node, nodes, "nodes"),

@@ -72,18 +72,22 @@ def spawn(
     name: str, command: Iterable[str], log: Path, environment: dict[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a process in group `/tidepool/<name>`; its output goes to `log`. It never runs outside of the group."""
-    tracking().joinpath(name).mkdir(parents=True, exist_ok=True)
-    enter = ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(tracking() / name / "cgroup.procs")]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         return subprocess.Popen(
-            [*enter, *command],
+            [*enter(name), *command],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
         )
+
+
+def enter(name: str) -> list[str]:
+    """The beginning of a command line whose process runs in group `/tidepool/<name>`, which is made."""
+    tracking().joinpath(name).mkdir(parents=True, exist_ok=True)
+    return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(tracking() / name / "cgroup.procs")]
 
 
 def tracking() -> Path:

@@ -67,7 +67,8 @@ def _deploy(cloud: Cloud, golden: GoldenRoot) -> subprocess.Popen[str]:
     """The Pulumi program, started first: its imports take as long as the control plane's start."""
     values = {f"images.{name}": reference for name, reference in golden.images.items()}
     values["lake.host_path"] = str(cloud.lake)
-    command = [sys.executable, "-m", "infra.local.world", "--stack", str(STACK), "--moto", addresses.MOTO]
+    command = [*cgroups.enter(GROUP), sys.executable, "-m", "infra.local.world"]  # there `down` finds it too
+    command += ["--stack", str(STACK), "--moto", addresses.MOTO]
     command += ["--kubeconfig", str(cloud.kubeconfig)]
     command += [word for name, value in values.items() for word in ("--set", f"{name}={value}")]
     return subprocess.Popen(

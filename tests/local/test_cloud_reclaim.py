@@ -1,0 +1,56 @@
+"""A spot machine is taken back while its job runs: the job is tried again on a new machine and succeeds."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local import paths
+
+pytestmark = pytest.mark.local_cloud
+
+
+def lines(file: Path) -> list[str]:
+    return file.read_text().split() if file.exists() else []
+
+
+@pytest.mark.parametrize(("notice", "cause"), [("60", "evicted"), ("0", "node_lost")])
+def test_a_job_on_a_reclaimed_machine_is_retried_on_a_new_one(local: Any, notice: str, cause: str) -> None:
+    run = local.start("waits")
+    folder = local.folder / run
+    local.wait_until(lambda: lines(folder / "started"), 60, "the job runs")
+    (machine,) = local.job_machines()
+    command = [str(paths.REPOSITORY / "tidepool"), "local", "reclaim", "--notice", notice]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert (done.returncode, done.stdout.strip()) == (0, machine), done.stderr
+
+    local.wait_until(lambda: len(lines(folder / "started")) == 2, 120, "the job was started again")
+    first, second = lines(folder / "started")
+    assert first != second
+    assert lines(folder / "ended") == []
+    (folder / "go").touch()
+    local.succeeds("waits", run, 60)
+    assert lines(folder / "ended") == [second]
+
+    # One machine more than needed may come: the Auto Scaling Group replaces the lost one by itself. It goes too.
+    local.drains()
+    ended = local.wait_until(lambda: _both(local.pod_events("pod.ended", run)), 10, "both ends were recorded")
+    assert [(event.pod, event.attempt, event.cause) for event in ended] == [(first, 1, cause), (second, 2, "ok")]
+    assert ended[0].machine == machine != ended[1].machine
+    assert ended[0].time <= local.pod_events("pod.running", run)[1].time, "one ended before the other began"
+
+
+def test_what_is_no_spot_machine_is_not_taken_back(local: Any) -> None:
+    (system,) = local.group("system").instances
+    command = [str(paths.REPOSITORY / "tidepool"), "local", "reclaim", system, "--notice", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 1
+    assert f"{system} is no spot machine; spot machines: none" in done.stderr
+    assert local.group("system").instances == (system,)
+
+
+def _both(ended: list[Any]) -> list[Any]:
+    return ended if len(ended) == 2 else []

@@ -1,10 +1,9 @@
-"""The demo as a user runs it: from nothing to nothing, with the right numbers."""
+"""The demo as a user runs it, from nothing to nothing, with the right numbers. Before the shared cloud starts."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,8 @@ FLIGHTS = 336_776
 DEMO_SECONDS = 400
 
 
-def test_the_demo_counts_every_flight_beats_the_baseline_and_leaves_no_machine(state_home: Path) -> None:
+@pytest.mark.usefixtures("state_home")
+def test_the_demo_counts_every_flight_beats_the_baseline_and_leaves_no_machine() -> None:
     demo = [str(paths.REPOSITORY / "tidepool"), "demo", "--json"]
     done = subprocess.run(demo, capture_output=True, text=True, timeout=DEMO_SECONDS)
     assert done.returncode == 0, done.stderr

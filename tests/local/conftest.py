@@ -44,7 +44,7 @@ LOOK_SECONDS = 0.1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("local_cloud") is not None)
+    items.sort(key=lambda item: "state_home" in getattr(item, "fixturenames", ()))
 
 
 def wait_until(condition: Callable[[], Any], limit: float, what: str) -> Any:

@@ -55,7 +55,7 @@ sql_alchemy_conn = sqlite:///{home}/airflow.db
 check_migrations = False
 
 [logging]
-base_log_folder = {home}/logs
+base_log_folder = {logs}
 colored_console_log = False
 
 [api]
@@ -109,6 +109,7 @@ def prepare(home: Path, dags: Path, cache: Path) -> None:
     address = urlsplit(addresses.require_local(addresses.AIRFLOW))
     config = _CONFIG.format(
         home=home,
+        logs=home.parent / "log" / "airflow",  # with the cloud's other logs, which outlive it
         dags=dags,
         user=USER,
         passwords=PASSWORDS,

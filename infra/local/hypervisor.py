@@ -10,8 +10,10 @@ answer changes nothing. It also plays the cloud controller: the Node object of a
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,6 +46,7 @@ class Hypervisor:
         self._lock = threading.Lock()
         self._workers = ThreadPoolExecutor(max_workers=8)
         self._orphan_nodes: set[str] = set()
+        self._catch_up()
 
     def step(self) -> None:
         """One look at the AWS API, and what follows from it."""
@@ -61,6 +64,15 @@ class Hypervisor:
                 self._work(instance, self._revive, machine)
         self._delete_nodes()
 
+    def _catch_up(self) -> None:
+        """Record what an earlier hypervisor did and died before it could write down."""
+        for machine in self._machines.values():
+            self._record("machine.asked", machine.instance)
+        for asked in self._recorder.events("machine.asked"):
+            if asked.machine not in self._machines:
+                self._recorder.record(dataclasses.replace(asked, kind="machine.gone", time=time.time()))
+                self._orphan_nodes.add(asked.machine)
+
     def _launch(self, group: Group, instance: str, instance_type: str) -> None:
         described = Instance(
             id=instance,
@@ -74,7 +86,7 @@ class Hypervisor:
         )
         machine = Machine.create(self._home, described)
         self._machines[instance] = machine
-        self._record("machine.asked", machine)
+        self._record("machine.asked", described)
         log(f"{instance}: launching ({described.pool}, {described.market} {instance_type})")
         self._work(instance, self._boot, machine)
 
@@ -91,13 +103,13 @@ class Hypervisor:
 
     def _end(self, machine: Machine) -> None:
         machine.end()
-        self._record("machine.gone", machine)
+        self._record("machine.gone", machine.instance)
         log(f"{machine.instance.id}: gone")
         with self._lock:
             self._orphan_nodes.add(machine.instance.id)
             del self._machines[machine.instance.id]
 
-    def _work(self, instance: str, task, machine: Machine) -> None:  # type: ignore[no-untyped-def]
+    def _work(self, instance: str, task: Callable[[Machine], None], machine: Machine) -> None:
         """Run one task at a time for a machine; a failure is logged, and the next look tries again."""
         with self._lock:
             if instance in self._busy:
@@ -126,8 +138,7 @@ class Hypervisor:
             with self._lock:
                 self._orphan_nodes.discard(node)
 
-    def _record(self, kind: str, machine: Machine) -> None:
-        instance = machine.instance
+    def _record(self, kind: str, instance: Instance) -> None:
         price = instance_types.table()[instance.instance_type].price(instance.market)
         self._recorder.record(
             events.Event(

@@ -118,7 +118,7 @@ def down(progress: Progress) -> None:
 def leftovers() -> list[str]:
     """What of the local cloud is still on this machine, in words; empty after `down`."""
     found = [f"process {pid}" for pid in cgroups.pids()] + network.leftovers()
-    found += [f"mount {point}" for point in mounts.below(paths.RUN, paths.state())]
+    found += [f"mount {point}" for point in mounts.below(paths.RUN, paths.state(), paths.cache())]
     if cgroups.tracking().exists():
         found.append(f"control group {cgroups.tracking()}")
     if paths.RUN.exists():
@@ -147,7 +147,7 @@ def _clean(state: Path, kept: tuple[str, ...]) -> None:
     if shutil.which("ip"):
         network.down()
     sysctls.restore(state / "sysctls.json")
-    mounts.unmount_below(paths.RUN, state)
+    mounts.unmount_below(paths.RUN, state, paths.cache())
     shutil.rmtree(paths.RUN, ignore_errors=True)
     for entry in state.iterdir() if state.exists() else ():
         if entry.name in kept:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra import versions
-from infra.local import cgroups, paths
+from infra.local import cgroups, mounts, paths
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
@@ -66,6 +66,7 @@ def golden_root(progress: Progress) -> GoldenRoot:
             builder.build(dockerfile, spark, archives / "spark.tar")
         with progress.step("baking the images into the machines' root"):
             _bake([archives / "pause.tar", archives / "spark.tar"], folder)
+        mounts.unmount_below(paths.cache())  # buildah leaves its storage mounted
         shutil.rmtree(archives)
         for other in folder.parent.iterdir():
             if other != folder:

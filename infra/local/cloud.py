@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from infra import settings
 from infra.local import (
     autoscaler_binary,
     cgroups,
@@ -28,7 +29,7 @@ from infra.local import (
 from infra.local.errors import LocalError
 from infra.local.images import GoldenRoot
 from infra.local.progress import Progress
-from infra.local.start import start
+from infra.local.start import STACK, start
 from infra.local.state import CLUSTER, Cloud, CloudError
 from infra.local.supervisor import GROUP
 from infra.local.toolchain import Toolchain
@@ -38,6 +39,7 @@ __all__ = ["CLUSTER", "Cloud", "CloudError", "attach", "down", "is_up", "leftove
 
 _LOCK = Path("/run/tidepool.lock")
 _OWNER = paths.RUN / "cloud.json"
+_MENDABLE = (LocalError, settings.SettingsError, subprocess.SubprocessError, RuntimeError, OSError)
 _KEPT_UP = ("lake",)  # of the state folder, at the next `up`
 _KEPT_DOWN = ("events.jsonl", "lake", "log")  # to be read after `down`
 
@@ -78,6 +80,7 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
         _clean(cloud.state, _KEPT_UP)
         try:
             _require_fit()
+            settings.load(STACK)  # a wrong stack file is said before anything starts
             tools, golden = _prepare(progress)
             autoscaler = autoscaler or autoscaler_binary.find(progress)
             with progress.step("starting the local cloud"):
@@ -86,7 +89,9 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
                 start(cloud, tools, golden, autoscaler)
         except BaseException as error:
             _clean(cloud.state, _KEPT_DOWN)
-            if isinstance(error, LocalError | subprocess.SubprocessError | RuntimeError | OSError):
+            if isinstance(
+                error, LocalError | settings.SettingsError | subprocess.SubprocessError | RuntimeError | OSError
+            ):
                 raise CloudError(f"the local cloud did not start, and nothing of it is left: {error}") from error
             raise
         return cloud
@@ -134,6 +139,7 @@ def _require_fit() -> None:
 def _prepare(progress: Progress) -> tuple[Toolchain, GoldenRoot]:
     """Kubernetes and the images, side by side: one computes, the other mostly waits for packages."""
     paths.cache().mkdir(parents=True, exist_ok=True)
+    toolchain.require_mirror()
     toolchain.install_packages(progress)
     with ThreadPoolExecutor(max_workers=2) as workers:
         tools = workers.submit(toolchain.prepare, progress)

@@ -70,7 +70,7 @@ def missing_packages() -> dict[str, str]:
 
 def prepare(progress: Progress) -> Toolchain:
     """Find, download or build every program; a second call finds all in the cache. The packages come first."""
-    folder = paths.cache() / "kubernetes" / f"{versions.KUBERNETES}-{architecture()}-{_sources_digest()}"
+    folder = _folder()
     if not (folder / "complete").exists():
         _fill(folder, progress)
     return Toolchain(folder, _find("etcd") or "etcd", _find("containerd") or "containerd")
@@ -82,6 +82,33 @@ def _sources_digest() -> str:
     for file in sorted(path for path in _SOURCES.rglob("*") if path.is_file()):
         digest.update(str(file.relative_to(_SOURCES)).encode() + file.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def require_mirror() -> None:
+    """Ask a mirror that is set, and not in the cache already, before anything long begins."""
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    if mirror is None or (_folder() / "complete").exists():
+        return
+    try:
+        with httpx.Client(follow_redirects=True, timeout=httpx.Timeout(60, connect=4)) as client:
+            _fetch(client, f"{_base(mirror)}/kubelet.sha256")
+    except httpx.HTTPError as error:
+        raise _dead(mirror, error) from error
+
+
+def _folder() -> Path:
+    return paths.cache() / "kubernetes" / f"{versions.KUBERNETES}-{architecture()}-{_sources_digest()}"
+
+
+def _base(site: str) -> str:
+    return f"{site.rstrip('/')}/v{versions.KUBERNETES}/bin/linux/{architecture()}"
+
+
+def _dead(mirror: str, error: Exception) -> ToolchainError:
+    return ToolchainError(
+        f"the mirror {mirror} ({MIRROR_VARIABLE}) did not give Kubernetes {versions.KUBERNETES}: {error}. "
+        f"Correct or unset {MIRROR_VARIABLE}; without it the release site is asked, then Kubernetes is built."
+    )
 
 
 def _find(program: str) -> str | None:
@@ -164,7 +191,7 @@ def _from_path(folder: Path) -> bool:
 def _download(folder: Path, progress: Progress) -> bool:
     """Take the released binaries, each checked against its published SHA-256; False where no release site answers."""
     mirror = os.environ.get(MIRROR_VARIABLE)
-    base = f"{(mirror or _RELEASES).rstrip('/')}/v{versions.KUBERNETES}/bin/linux/{architecture()}"
+    base = _base(mirror or _RELEASES)
     archive = f"coredns_{versions.COREDNS}_linux_{architecture()}.tgz"
     coredns = f"{mirror.rstrip('/') if mirror else _COREDNS_RELEASES}/v{versions.COREDNS}/{archive}"
     try:
@@ -178,10 +205,7 @@ def _download(folder: Path, progress: Progress) -> bool:
                     tar.extract("coredns", folder, filter="data")
     except httpx.HTTPError as error:
         if mirror:
-            raise ToolchainError(
-                f"the mirror {mirror} ({MIRROR_VARIABLE}) did not give Kubernetes {versions.KUBERNETES}: {error}. "
-                f"Correct or unset {MIRROR_VARIABLE}; without it the release site is asked, then Kubernetes is built."
-            ) from error
+            raise _dead(mirror, error) from error
         progress.say("no Kubernetes release site answers here: building Kubernetes from its Go modules")
         return False
     return True

@@ -78,9 +78,10 @@ def test_a_dead_mirror_is_named_with_its_variable_and_nothing_is_built_instead(m
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     monkeypatch.setenv(toolchain.MIRROR_VARIABLE, url)
     monkeypatch.setattr(toolchain, "_from_path", lambda folder: False)
-    with pytest.raises(ToolchainError, match="Correct or unset TIDEPOOL_KUBERNETES_MIRROR") as raised:
-        toolchain.prepare(Progress())
-    assert url in str(raised.value)
+    for ask in (toolchain.require_mirror, lambda: toolchain.prepare(Progress())):
+        with pytest.raises(ToolchainError, match="Correct or unset TIDEPOOL_KUBERNETES_MIRROR") as raised:
+            ask()
+        assert url in str(raised.value)
 
 
 @pytest.fixture

@@ -89,9 +89,7 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
                 start(cloud, tools, golden, autoscaler)
         except BaseException as error:
             _clean(cloud.state, _KEPT_DOWN)
-            if isinstance(
-                error, LocalError | settings.SettingsError | subprocess.SubprocessError | RuntimeError | OSError
-            ):
+            if isinstance(error, _MENDABLE):
                 raise CloudError(f"the local cloud did not start, and nothing of it is left: {error}") from error
             raise
         return cloud

@@ -88,13 +88,13 @@ def _own_programs(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler
     commands = {
         "hypervisor": (python, "-m", "infra.local.hypervisor", *hypervisor, "--cluster", CLUSTER),
         "recorder": (python, "-m", "tidepool.keeper.watch", *recorder),
-        "cluster-autoscaler": _autoscaler_command(state, autoscaler),
+        "cluster-autoscaler": autoscaler_command(state, autoscaler),
     }
     environment = {"PYTHONUNBUFFERED": "1", **control_plane.AWS_ENVIRONMENT}
     return [Program(name, command, environment, paths.REPOSITORY) for name, command in commands.items()]
 
 
-def _autoscaler_command(state: Path, binary: Path | None) -> tuple[str, ...]:
+def autoscaler_command(state: Path, binary: Path | None) -> tuple[str, ...]:
     """The real cluster-autoscaler's command line where there is a binary, else the stand-in's."""
     if binary is None:
         return (sys.executable, "-m", "infra.local.autoscaler", "--cluster", CLUSTER)

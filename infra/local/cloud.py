@@ -96,10 +96,14 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
 
 
 def prepare(progress: Progress) -> None:
-    """Fill the cache with all that `up` needs, so that `up` takes seconds. Raises LocalError."""
+    """Fill the cache with all that `up` needs, so that `up` takes seconds; nothing else stays. Raises LocalError."""
     with _lock():
+        _require_ours()
         _require_fit()
-        _prepare(progress)
+        try:
+            _prepare(progress)
+        finally:
+            _clean(paths.state(), _KEPT_DOWN)
 
 
 def warn_if_stale(cloud: Cloud, progress: Progress) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 NAME = "tidepool"
+BUILD = "build"
 V1_CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd")
 V2_CONTROLLERS = ("cpu", "cpuset", "memory", "pids")
 
@@ -88,6 +89,11 @@ def enter(name: str) -> list[str]:
     """The beginning of a command line whose process runs in group `/tidepool/<name>`, which is made."""
     tracking().joinpath(name).mkdir(parents=True, exist_ok=True)
     return ["sh", "-c", 'echo $$ >"$0" && exec "$@"', str(tracking() / name / "cgroup.procs")]
+
+
+def build_command(command: list[str]) -> list[str]:
+    """The command inside the group `build`: what takes minutes is ended with the `up` that started it."""
+    return [*enter(BUILD), *command]
 
 
 def tracking() -> Path:

@@ -11,7 +11,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from infra import settings
@@ -146,6 +146,12 @@ def _prepare(progress: Progress) -> tuple[Toolchain, GoldenRoot]:
     with ThreadPoolExecutor(max_workers=2) as workers:
         tools = workers.submit(toolchain.prepare, progress)
         golden = workers.submit(images.golden_root, progress)
+        try:
+            for first in as_completed((tools, golden)):
+                first.result()
+        except BaseException:
+            cgroups.kill(cgroups.BUILD)  # else the other one would be waited for
+            raise
         return tools.result(), golden.result()
 
 

@@ -129,7 +129,8 @@ def _ca_bundle() -> str | None:
 def _run(command: list[str], what: str, stdin: str | None = None) -> None:
     log = paths.cache() / "images.log"
     with log.open("a") as output:
-        done = subprocess.run(command, input=stdin, text=True, stdout=output, stderr=subprocess.STDOUT)
+        inside = cgroups.build_command(command)
+        done = subprocess.run(inside, input=stdin, text=True, stdout=output, stderr=subprocess.STDOUT)
     if done.returncode:
         last = "\n".join(log.read_text(errors="replace").strip().splitlines()[-8:])
         raise ImageError(f"{what}: `{command[0]}` failed (whole output: {log}). Its last words:\n{last}")

@@ -20,7 +20,7 @@ from pathlib import Path
 import httpx
 
 from infra import versions
-from infra.local import paths
+from infra.local import cgroups, paths
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
@@ -249,11 +249,11 @@ def _build(folder: Path, progress: Progress) -> None:
     log = paths.cache() / "kubernetes-build.log"
     title = f"building Kubernetes {versions.KUBERNETES} and CoreDNS {versions.COREDNS} (once; about 7 min on 2 cores)"
     with progress.step(title), log.open("w") as output:
-        command = [go, "build", *flags, "-o", f"{folder}/", "./kubernetes", "./coredns"]
+        command = cgroups.build_command([go, "build", *flags, "-o", f"{folder}/", "./kubernetes", "./coredns"])
         done = subprocess.run(command, cwd=_SOURCES, env=environment, stdout=output, stderr=subprocess.STDOUT)
-    if done.returncode:
-        last = "\n".join(log.read_text().strip().splitlines()[-5:])
-        raise ToolchainError(f"building Kubernetes failed (whole output: {log}). Its last words:\n{last}")
+        if done.returncode:
+            last = "\n".join(log.read_text().strip().splitlines()[-5:])
+            raise ToolchainError(f"building Kubernetes failed (whole output: {log}). Its last words:\n{last}")
     shutil.rmtree(folder / "go-build")
     shutil.rmtree(folder / "go-modules")
     for name in SERVERS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from infra.local import addresses, cgroups, cloud, paths
+from infra.local import addresses, cgroups, cloud, mounts, network, paths
 from infra.local.progress import Progress
 from infra.local.supervisor import GROUP
 
@@ -122,6 +123,28 @@ def test_up_after_a_killed_up_works_and_twice_is_once_and_a_second_cloud_is_refu
     code, said = finished(command("local", "down"))
     assert code == 0, said
     assert cloud.leftovers() == []
+
+
+def reboot() -> None:
+    """Leave of the cloud what a reboot leaves: its files on the disk."""
+    cgroups.kill()
+    network.down()
+    mounts.unmount_below(paths.RUN, paths.state())
+    shutil.rmtree(paths.RUN)
+
+
+@pytest.mark.usefixtures("nothing")
+def test_up_works_after_a_reboot_in_the_middle_of_up(wait_until: Any) -> None:
+    killed = command("local", "up")
+    wait_until(booting, UP_SECONDS, booting.__doc__)
+    killed.kill()
+    killed.communicate()
+    reboot()
+    assert list(paths.state().glob("machines/*/machine.json")), "a machine of before the reboot is still on the disk"
+    code, said = finished(command("local", "up"))
+    assert code == 0, said
+    code, said = finished(command("local", "status"))
+    assert code == 0, said
 
 
 @pytest.mark.usefixtures("nothing")

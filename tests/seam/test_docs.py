@@ -154,7 +154,9 @@ def test_the_first_job_is_python_that_reads_what_the_lake_has(document: Path, tm
     source = job.read_text()
     compile(source, str(job), "exec")
     assert "/raw/nycflights13/flights.csv" in source
-    assert "{lake()}/flights/" in source  # the folder that jobs may write
+    _, written = source.split(".write.")
+    assert "{lake()}/" in written
+    assert "{lake()}/raw/" not in written, "jobs may only read there"
 
 
 @pytest.mark.parametrize("operator", [SparkPodOperator, JobPodOperator])

@@ -133,6 +133,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
   sandbox_image = "{sandbox_image}"
   restrict_oom_score_adj = true
   disable_apparmor = true
+  netns_mounts_under_state_dir = true  # not in /run/netns, where nobody would know them as ours
   [{cri}.cni]
     bin_dir = "/usr/lib/cni"
     conf_dir = "{folder}/cni"

@@ -21,7 +21,7 @@ import pytest
 from urllib3.exceptions import HTTPError
 
 from infra import naming
-from infra.local import cloud, paths
+from infra.local import cloud, network, paths
 from infra.local.airflow_api import AirflowApi
 from infra.local.aws import Aws, Group
 from infra.local.cloud import CLUSTER, Cloud
@@ -198,6 +198,7 @@ def state_home(request: pytest.FixtureRequest) -> Iterator[Path]:
     """An XDG_STATE_HOME of the tests' own, for all that they start; its logs are kept after a failure."""
     if found := cloud.leftovers():
         pytest.fail(f"a local cloud is up: `./tidepool local down` first; there is {', '.join(found[:5])}")
+    namespaces = network.ip("netns", "list")
     home = paths.cache() / "tests-state"
     shutil.rmtree(home, ignore_errors=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -209,6 +210,7 @@ def state_home(request: pytest.FixtureRequest) -> Iterator[Path]:
             if not request.session.testsfailed:
                 shutil.rmtree(home)
     assert cloud.leftovers() == []
+    assert network.ip("netns", "list") == namespaces, "no network namespace of any name stays"
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import httpx
 
 from infra import versions
 from infra.local import paths
+from infra.local.images import buildah
 from infra.local.progress import Progress
 
 REGISTRY = "registry.k8s.io"
@@ -41,10 +42,9 @@ def find(progress: Progress) -> Path | None:
 
 def _extract(binary: Path) -> None:
     """Pull the image with buildah, which needs no daemon, and copy the one file that is in it."""
-    storage = ["buildah", "--root", str(paths.cache() / "buildah"), "--runroot", "/run/tidepool/buildah"]
 
     def run(*arguments: str) -> str:
-        command = [*storage, *arguments]
+        command = [*buildah(), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PULL_SECONDS)
         return done.stdout.strip()
 

@@ -74,6 +74,11 @@ def golden_root(progress: Progress) -> GoldenRoot:
     return GoldenRoot(folder, {"spark": spark})
 
 
+def buildah() -> list[str]:
+    """The beginning of a buildah command line on the local cloud's own storage."""
+    return ["buildah", "--root", str(paths.cache() / "buildah"), "--runroot", str(paths.RUN / "buildah")]
+
+
 class _Docker:
     @staticmethod
     def answers() -> bool:
@@ -90,11 +95,10 @@ class _Docker:
 
 class _Buildah:
     def __init__(self, progress: Progress) -> None:
-        storage = paths.cache() / "buildah"
-        self._command = ["buildah", "--root", str(storage), "--runroot", "/run/tidepool/buildah"]
+        self._command = buildah()
         if self._quiet("inspect", "--type", "image", BASE):
             return
-        archive = storage.with_name("debian.tar")
+        archive = paths.cache() / "debian.tar"
         with progress.step("making the base image debian:bookworm-slim"):
             packages = ["--variant=minbase", "--include=ca-certificates", "bookworm"]
             _run(["mmdebstrap", "--quiet", *packages, str(archive)], BASE)

@@ -40,3 +40,15 @@ def node_labels(pool: str) -> dict[str, str]:
 def node_taints(pool: str, jobs: bool) -> tuple[Taint, ...]:
     """The taints of a pool's machines: job pools keep everything else off, other pools take whatever comes."""
     return (Taint(key=POOL_LABEL, value=pool, effect="NoSchedule"),) if jobs else ()
+
+
+SYSTEM_POOL = "system"
+"""The managed node group for what must not be interrupted; a pool like any other in the capacity document."""
+
+SYSTEM_TAINTS = (Taint(key="CriticalAddonsOnly", value="true", effect="NoSchedule"),)
+"""What keeps jobs off system machines. CoreDNS and the EBS CSI driver tolerate it by their own defaults."""
+
+
+def tenant_namespace(tenant: str) -> str:
+    """The namespace of a team's jobs."""
+    return f"{PROJECT}-{tenant}"

@@ -26,11 +26,12 @@ from typing import Any
 import pulumi
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra import naming, settings, stack_file
+from infra import naming, settings
 from infra.local import world_aws
 from infra.local.addresses import SERVICE_NETWORK, NotLocalError
 from infra.local.world_aws import Aws, WorldError
 from infra.local.world_kubernetes import ApiServer
+from infra.settings import stack_file
 
 PROGRAM = Path(__file__).resolve().parents[1] / "__main__.py"
 START_SECONDS = 120.0

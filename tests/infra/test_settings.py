@@ -9,7 +9,8 @@ import pulumi
 import pytest
 import yaml
 
-from infra import settings, stack_file
+from infra import settings
+from infra.settings import stack_file
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = Path(__file__).parent / "cases"

@@ -12,11 +12,12 @@ import pulumi
 import pytest
 from moto.server import ThreadedMotoServer
 
-from infra import settings, stack_file
+from infra import settings
 from infra.aws import user_data
 from infra.local import world, world_kubernetes
 from infra.local.addresses import NotLocalError
 from infra.local.world_aws import Aws, WorldError
+from infra.settings import stack_file
 from tidepool import capacity
 
 STACK = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.local.yaml"

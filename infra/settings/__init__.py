@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from infra import naming, stack_file
+from infra import naming
 from infra.aws.instance_types import InstanceType, table
 from infra.naming import DNS_LABEL
-from infra.stack_file import SettingsError as SettingsError
-from infra.strict import Table, near
+from infra.settings import stack_file
+from infra.settings.stack_file import SettingsError as SettingsError
+from infra.settings.strict import Table, near
 
 Market = Literal["spot", "on-demand"]
 PodSecurity = Literal["restricted", "baseline", "privileged"]

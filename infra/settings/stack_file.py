@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from infra.naming import DNS_LABEL, PROJECT
-from infra.strict import Table
+from infra.settings.strict import Table
 
 
 class SettingsError(Exception):

@@ -17,12 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-VERSION = 1
+VERSION = 2
 PATH_VARIABLE = "TIDEPOOL_CAPACITY"
 LABEL_PREFIX = "tidepool.dev/"
 POOL_LABEL = LABEL_PREFIX + "pool"
 
+JOB_PRIORITY_CLASS = "tidepool-job"
+"""The PriorityClass that a job's pod names; infra/ makes it."""
+
+GPU_RESOURCE = "nvidia.com/gpu"
+"""The extended resource that GPUs are requested as."""
+
 Market = Literal["spot", "on-demand"]
+Architecture = Literal["amd64", "arm64"]  # as Kubernetes and image platforms call them
 
 
 class CapacityError(Exception):
@@ -39,20 +46,26 @@ class Taint:
 
 
 @dataclass(frozen=True)
-class Lake:
-    """Where jobs read and write data.
+class Tenant:
+    """Where a team's jobs run, and as whom: the one ServiceAccount that its pods have."""
 
-    uri: what the job gets as TIDEPOOL_LAKE, such as `file:///lake` or `s3a://bucket/prefix`.
-    host_path: a folder of the machine that is mounted at the URI's path; empty where the URI is remote.
-    """
+    namespace: str
+    service_account: str
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Where jobs read and write data. uri: what a job gets as TIDEPOOL_LAKE, such as `s3a://bucket/prefix`."""
 
     uri: str
-    host_path: str = ""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool of equal machines behind one Auto Scaling Group. Its name is the label's and the taint's value."""
+    """A pool of equal machines. Its name is the label's and the taint's value.
+
+    gpus: of one machine, as pods request them. architecture: what images must be built for.
+    """
 
     name: str
     market: Market
@@ -63,6 +76,8 @@ class Pool:
     cpu_millis: int
     memory_bytes: int
     ephemeral_storage_bytes: int
+    gpus: int
+    architecture: Architecture
     max_machines: int
     priority: int
     usd_per_hour: float
@@ -73,12 +88,13 @@ class Pool:
 class Capacity:
     """All pools of one environment, and the defaults that jobs get from it.
 
-    images: image reference by name (`spark` …). schedule_timeout_seconds: how long a pod may wait for a machine.
+    tenants: by team. default_tenant: whose a job is that names no team. images: image reference by name (`spark` …).
+    schedule_timeout_seconds: how long a pod may wait for a machine.
     """
 
     cluster: str
-    namespace: str
-    service_account: str
+    tenants: dict[str, Tenant]
+    default_tenant: str
     images: dict[str, str]
     schedule_timeout_seconds: int
     pools: dict[str, Pool]
@@ -120,6 +136,8 @@ def loads(text: str, where: str = "capacity document") -> Capacity:
     lake = document.get("lake")
     top = {key: value for key, value in document.items() if key != "version"}
     top |= {"pools": read, "lake": None if lake is None else _build(Lake, lake, "lake", problems)}
+    if "tenants" in document:
+        top["tenants"] = _tenants(document["tenants"], document.get("default_tenant"), problems)
     capacity: Capacity | None = _build(Capacity, top, "", problems)
     if problems or capacity is None:
         raise CapacityError(f"{where}:\n" + "\n".join(f"  {problem}" for problem in problems))
@@ -155,6 +173,16 @@ def _load(path: str, mtime_ns: int, size: int) -> Capacity:
     return loads(Path(path).read_text(encoding="utf-8"), f"capacity document {path}")
 
 
+def _tenants(body: Any, default: Any, problems: list[str]) -> dict[str, Tenant | None]:
+    if not isinstance(body, dict):
+        problems.append("tenants: must be an object of tenants by team")
+        return {}
+    if isinstance(default, str) and default not in body:
+        known = ", ".join(sorted(body)) or "none"
+        problems.append(f"default_tenant: must be one of the tenants ({known}), not {default!r}")
+    return {team: _build(Tenant, tenant, f"tenants.{team}", problems) for team, tenant in body.items()}
+
+
 def _taints(body: Any, path: str, problems: list[str]) -> tuple[Taint | None, ...]:
     if not isinstance(body, list):
         problems.append(f"{path}: must be a list of taints")
@@ -172,6 +200,7 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "int": ("a whole number, not negative", lambda value: type(value) is int and value >= 0),
     "float": ("a number, not negative", lambda value: _is_number(value) and value >= 0),
     "Market": ("spot or on-demand", lambda value: value in ("spot", "on-demand")),
+    "Architecture": ("amd64 or arm64", lambda value: value in ("amd64", "arm64")),
     "tuple[str, ...]": (
         "a list of texts",
         lambda value: isinstance(value, tuple) and all(isinstance(item, str) for item in value),

@@ -12,7 +12,7 @@ os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="tidepool-tests-airflow-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 from tidepool import capacity as document
-from tidepool.capacity import Capacity, Lake, Market, Pool, Taint
+from tidepool.capacity import Architecture, Capacity, Lake, Market, Pool, Taint, Tenant
 
 GIB = 1024**3
 
@@ -28,6 +28,8 @@ def make_pool(
     priority: int = 50,
     usd_per_hour: float = 0.04,
     jobs: bool = True,
+    gpus: int = 0,
+    architecture: Architecture = "amd64",
     max_machines: int = 4,
     instance_types: tuple[str, ...] = ("m5.large", "m6i.large"),
 ) -> Pool:
@@ -41,6 +43,8 @@ def make_pool(
         cpu_millis=cpu_millis,
         memory_bytes=memory_bytes,
         ephemeral_storage_bytes=20 * GIB,
+        gpus=gpus,
+        architecture=architecture,
         max_machines=max_machines,
         priority=priority,
         usd_per_hour=usd_per_hour,
@@ -56,12 +60,15 @@ def make_capacity(*pools: Pool) -> Capacity:
     )
     return Capacity(
         cluster="test",
-        namespace="tidepool-jobs",
-        service_account="job",
+        tenants={
+            "analytics": Tenant(namespace="tidepool-analytics", service_account="job"),
+            "research": Tenant(namespace="tidepool-research", service_account="job"),
+        },
+        default_tenant="analytics",
         images={"spark": "tidepool.local/spark:abc123"},
         schedule_timeout_seconds=1800,
         pools={pool.name: pool for pool in chosen},
-        lake=Lake(uri="file:///lake", host_path="/var/lib/tidepool/lake"),
+        lake=Lake(uri="hdfs://namenode.tidepool:8020/lake"),
     )
 
 

@@ -38,7 +38,7 @@ def test_a_missing_file_is_named_with_what_to_do(tmp_path: Path, monkeypatch: py
     [
         ("{", "not JSON"),
         ("[]", "must be a JSON object"),
-        ('{"version": 7}', "version is 7; this library reads version 1"),
+        ('{"version": 7}', "version is 7; this library reads version 2"),
     ],
 )
 def test_what_is_no_document_is_refused_with_its_name(text: str, words: str) -> None:
@@ -64,7 +64,12 @@ def test_tells_every_problem_at_once_with_its_path(capacity: Capacity) -> None:
         pool["labels"] = {"a": 1}
         pool["taints"] = [{"key": "k", "value": "v"}]
         pool["colour"] = "blue"
+        pool["gpus"] = -1
+        pool["architecture"] = "x86_64"
         del pool["priority"]
+        body["tenants"]["research"] = {"namespace": 1, "quota": 2}
+        body["tenants"]["other"] = "other"
+        body["default_tenant"] = "sales"
         body["lake"] = {"uri": 7}
         body["schedule_timeout_seconds"] = 1.5
 
@@ -81,6 +86,13 @@ def test_tells_every_problem_at_once_with_its_path(capacity: Capacity) -> None:
         "pools.spot-small.taints[0].effect: missing",
         "pools.spot-small.colour: unknown key",
         "pools.spot-small.priority: missing",
+        "pools.spot-small.gpus: must be a whole number, not negative, not -1",
+        "pools.spot-small.architecture: must be amd64 or arm64, not 'x86_64'",
+        "tenants.research.namespace: must be text, not 1",
+        "tenants.research.service_account: missing",
+        "tenants.research.quota: unknown key",
+        "tenants.other: must be an object",
+        "default_tenant: must be one of the tenants (analytics, other, research), not 'sales'",
         "lake.uri: must be text, not 7",
         "schedule_timeout_seconds: must be a whole number, not negative, not 1.5",
     ):
@@ -95,3 +107,19 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(capacity: Capa
     path.write_text(changed(capacity, lambda body: body.update(cluster="other")), encoding="utf-8")
     os.utime(path, ns=(1, 1))
     assert document.load(path).cluster == "other"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("tenants", [], "tenants: must be an object of tenants by team"),
+        ("tenants", {}, "default_tenant: must be one of the tenants (none), not 'analytics'"),
+        ("default_tenant", None, "default_tenant: must be text, not None"),
+        ("tenants", ..., "tenants: missing"),
+        ("default_tenant", ..., "default_tenant: missing"),
+    ],
+)
+def test_tenants_and_the_default_among_them_are_required(capacity: Capacity, key: str, value: Any, words: str) -> None:
+    with pytest.raises(CapacityError) as caught:
+        document.loads(changed(capacity, lambda body: body.pop(key) if value is ... else body.update({key: value})))
+    assert words in str(caught.value)

@@ -21,6 +21,7 @@ VERSION = 2
 PATH_VARIABLE = "TIDEPOOL_CAPACITY"
 LABEL_PREFIX = "tidepool.dev/"
 POOL_LABEL = LABEL_PREFIX + "pool"
+TEAM_LABEL = LABEL_PREFIX + "team"
 
 JOB_PRIORITY_CLASS = "tidepool-job"
 """The PriorityClass that a job's pod names; infra/ makes it."""

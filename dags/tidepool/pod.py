@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from typing import Any
-from urllib.parse import urlsplit
 
-from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, Capacity
+from tidepool.capacity import GPU_RESOURCE, JOB_PRIORITY_CLASS, LABEL_PREFIX, POOL_LABEL, TEAM_LABEL, Capacity
 from tidepool.job import MIB
 from tidepool.sizing import Placement
 
@@ -15,7 +14,7 @@ CONTAINER = "base"
 """The name of the job's container: KubernetesPodOperator's own."""
 
 USER_ID = 185
-"""Who jobs run as, in every image. A lake on the machine's disk must be writable for this user."""
+"""Who jobs run as, in every image."""
 
 LAKE_VARIABLE = "TIDEPOOL_LAKE"
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - an emptyDir of the pod's own, not the machine's
@@ -26,31 +25,35 @@ _LABEL_LENGTH = 63
 
 
 def manifest(placement: Placement, image: str, capacity: Capacity) -> dict[str, Any]:
-    """The whole pod but for its command and its owner: placement, size, rights, scratch space and the lake."""
+    """The whole pod but for its command and its owner: team, placement, size, rights, scratch space and the lake.
+
+    Pod Security's level "restricted" admits it.
+    """
     pools = placement.pools
-    memory = f"{placement.memory_bytes // MIB}Mi"
-    volumes: list[dict[str, Any]] = [{"name": "scratch", "emptyDir": {}}]
-    mounts = [{"name": "scratch", "mountPath": SCRATCH_FOLDER}]
+    # Memory that is requested and not limited, or limited and not requested, is somebody else's surprise: both are the
+    # same. CPU has no limit: the job owns its machine, or its share when the machine is busy, and throttling it while
+    # cores are idle would only make the machine cost longer.
+    limits = {"memory": f"{placement.memory_bytes // MIB}Mi"}
+    if placement.gpus:
+        limits[GPU_RESOURCE] = str(placement.gpus)
     # The image's own HOME cannot be written to.
     environment = [{"name": "HOME", "value": SCRATCH_FOLDER}, {"name": "PYTHONUNBUFFERED", "value": "1"}]
     if capacity.lake is not None:
         environment.append({"name": LAKE_VARIABLE, "value": capacity.lake.uri})
-        if capacity.lake.host_path:
-            volumes.append({"name": "lake", "hostPath": {"path": capacity.lake.host_path, "type": "Directory"}})
-            mounts.append({"name": "lake", "mountPath": urlsplit(capacity.lake.uri).path})
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "namespace": capacity.namespace,
-            "labels": {POOL_LABEL: pools[0].name},
+            "namespace": placement.tenant.namespace,
+            "labels": {POOL_LABEL: pools[0].name, TEAM_LABEL: label_value(placement.team)},
             "annotations": {SAFE_TO_EVICT: "false"},
         },
         "spec": {
             "restartPolicy": "Never",
-            "serviceAccountName": capacity.service_account,
+            "serviceAccountName": placement.tenant.service_account,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            "priorityClassName": JOB_PRIORITY_CLASS,
             "affinity": _affinity([pool.name for pool in pools]),
             "tolerations": [
                 {"key": taint.key, "operator": "Equal", "value": taint.value, "effect": taint.effect}
@@ -71,14 +74,8 @@ def manifest(placement: Placement, image: str, capacity: Capacity) -> dict[str, 
                     # The image is read-only; whatever falls into the working directory falls into scratch.
                     "workingDir": SCRATCH_FOLDER,
                     "env": environment,
-                    "volumeMounts": mounts,
-                    # Memory that is requested and not limited, or limited and not requested, is somebody else's
-                    # surprise: both are the same. CPU has no limit: the job owns its machine, or its share when the
-                    # machine is busy, and throttling it while cores are idle would only make the machine cost longer.
-                    "resources": {
-                        "requests": {"cpu": f"{placement.cpu_millis}m", "memory": memory},
-                        "limits": {"memory": memory},
-                    },
+                    "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH_FOLDER}],
+                    "resources": {"requests": {"cpu": f"{placement.cpu_millis}m", **limits}, "limits": limits},
                     "securityContext": {
                         "allowPrivilegeEscalation": False,
                         "readOnlyRootFilesystem": True,
@@ -86,17 +83,15 @@ def manifest(placement: Placement, image: str, capacity: Capacity) -> dict[str, 
                     },
                 }
             ],
-            "volumes": volumes,
+            "volumes": [{"name": "scratch", "emptyDir": {}}],
         },
     }
 
 
-def owner(dag: str, task: str, run: str, attempt: int, team: str = "") -> tuple[dict[str, str], dict[str, str]]:
+def owner(dag: str, task: str, run: str, attempt: int, team: str) -> tuple[dict[str, str], dict[str, str]]:
     """Labels and annotations that say whose pod it is: labels as Kubernetes allows them, annotations word for word."""
     names = {"owner-dag": dag, "owner-task": task, "owner-run": run, "attempt": str(attempt)}
-    if team:
-        names["team"] = team
-    annotations = {LABEL_PREFIX + key: value for key, value in names.items()}
+    annotations = {LABEL_PREFIX + key: value for key, value in names.items()} | {TEAM_LABEL: team}
     return {key: label_value(value) for key, value in annotations.items()}, annotations
 
 

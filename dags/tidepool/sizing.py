@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from tidepool.capacity import Capacity, Pool
+from tidepool.capacity import Capacity, Pool, Tenant
 from tidepool.job import MIB, Job, JobError, human
 
 DAEMON_CPU_MILLIS = 250
@@ -40,16 +40,19 @@ SMALLEST_HEAP_MIB = 512
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a job's pod may run and what it asks for there.
+    """Whose a job's pod is, where it may run and what it asks for there.
 
     pools: every pool that the pod may land on; the first is the one it was sized for. cores: threads that work at once.
-    cpu_millis: CPU request. memory_bytes: memory request and limit.
+    cpu_millis: CPU request. memory_bytes: memory request and limit. gpus: GPU request and limit.
     """
 
+    team: str
+    tenant: Tenant
     pools: tuple[Pool, ...]
     cores: int
     cpu_millis: int
     memory_bytes: int
+    gpus: int
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,16 @@ def place(job: Job, capacity: Capacity) -> Placement:
     """The machine for a job: the pool it names, else the one of highest priority, then the cheapest, on which it fits.
 
     Where no pool is named, every job pool that the same pod fits is listed too, so that the autoscaler falls back from
-    spot to on-demand by itself. Raises JobError where it fits nowhere; the message says what there is.
+    spot to on-demand by itself. Machines with GPUs are for jobs that ask for them.
+    Raises JobError where it fits nowhere, or the team is none; the message says what there is.
     """
-    candidates = _named(job, capacity) if job.pool is not None else _by_preference(capacity)
-    if not candidates:
+    team = _team(job, capacity)
+    usable = _named(job, capacity) if job.pool is not None else _by_preference(capacity)
+    if not usable:
         raise JobError(f"task {job.task!r} needs a job pool, but cluster {capacity.cluster!r} has none with machines")
+    candidates = [pool for pool in usable if (pool.gpus >= job.gpus if job.gpus else not pool.gpus)]
+    if not candidates:
+        raise JobError(_wrong_gpus(job, capacity))
     for pool in candidates:
         cores, cpu, memory = _ask(job, pool)
         if _fits(cores, cpu, memory, pool):
@@ -79,7 +87,15 @@ def place(job: Job, capacity: Capacity) -> Placement:
                 for other in candidates
                 if other is not pool and _fits(cores, cpu, memory, other) and (not job.exclusive or _alone(cpu, other))
             )
-            return Placement(pools=(pool, *others), cores=cores, cpu_millis=cpu, memory_bytes=memory)
+            return Placement(
+                team=team,
+                tenant=capacity.tenants[team],
+                pools=(pool, *others),
+                cores=cores,
+                cpu_millis=cpu,
+                memory_bytes=memory,
+                gpus=job.gpus,
+            )
     raise JobError(_too_large(job, candidates))
 
 
@@ -101,6 +117,14 @@ def spark_memory(task: str, limit_bytes: int, cores: int) -> SparkMemory:
             "or for fewer cores (each has a Python process)."
         )
     return SparkMemory(heap=heap, overhead=jvm - heap, python=python, margin=margin)
+
+
+def _team(job: Job, capacity: Capacity) -> str:
+    team = capacity.default_tenant if job.team is None else job.team
+    if team not in capacity.tenants:
+        known = ", ".join(sorted(capacity.tenants))
+        raise JobError(f"task {job.task!r}: there is no team {team!r}; the teams are: {known} (`tenants` in stacks/)")
+    return team
 
 
 def _named(job: Job, capacity: Capacity) -> list[Pool]:
@@ -156,9 +180,19 @@ def _alone(cpu: int, pool: Pool) -> bool:
     return pool.cpu_millis - cpu < SMALLEST_JOB_CPU_MILLIS
 
 
+def _wrong_gpus(job: Job, capacity: Capacity) -> str:
+    there = ", ".join(f"{pool.name} {pool.gpus}" for pool in _by_preference(capacity) if pool.gpus) or "none"
+    if job.gpus:
+        where = f"a machine of pool {job.pool!r} has fewer" if job.pool else "no job pool has so many on a machine"
+        return f"task {job.task!r}: gpus={job.gpus}, but {where}; job pools with GPUs, and how many: {there}"
+    where = f"pool {job.pool!r}" if job.pool else "every job pool"
+    return f"task {job.task!r}: {where} has GPUs ({there}), which are for jobs that ask for them with `gpus`"
+
+
 def _too_large(job: Job, pools: list[Pool]) -> str:
     asked = [f"{job.cores} cores"] if job.cores else []
     asked += [f"{human(job.memory_bytes)} of memory"] if job.memory_bytes else []
+    asked += [f"{job.gpus} GPUs"] if job.gpus else []
     largest = max(pools, key=lambda pool: (_room(pool)[1], pool.cpu_millis))
     where = f"pool {job.pool!r}" if job.pool else f"any of the job pools ({', '.join(pool.name for pool in pools)})"
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,8 @@ from kubernetes.client import ApiClient
 
 import tidepool
 from tidepool import CapacityError, JobError, JobPodOperator, SparkPodOperator
+from tidepool import capacity as document
+from tidepool.capacity import Capacity, Pool
 
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 
@@ -43,7 +46,7 @@ def test_task_id_and_application_are_enough() -> None:
         "limits": {"memory": "6912Mi"},
     }
     assert not container.get("command")  # the image's own init process
-    assert pod["metadata"]["namespace"] == "tidepool-jobs"
+    assert pod["metadata"]["namespace"] == "tidepool-analytics"
     labels = pod["metadata"]["labels"]
     assert {key: value for key, value in labels.items() if key.startswith("tidepool.dev/")} == {
         "tidepool.dev/pool": "spot-small",
@@ -51,6 +54,7 @@ def test_task_id_and_application_are_enough() -> None:
         "tidepool.dev/owner-task": "clean",
         "tidepool.dev/owner-run": "manual__1",
         "tidepool.dev/attempt": "2",
+        "tidepool.dev/team": "analytics",
     }
     assert pod["metadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
 
@@ -60,6 +64,7 @@ def test_what_the_job_pod_promises_survives_the_stock_operator() -> None:
     assert spec["restartPolicy"] == "Never"
     assert spec["automountServiceAccountToken"] is False
     assert spec["serviceAccountName"] == "job"
+    assert spec["priorityClassName"] == "tidepool-job"
     assert spec["securityContext"]["runAsNonRoot"] is True
     assert spec["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
     assert spec["containers"][0]["workingDir"] == spec["containers"][0]["volumeMounts"][0]["mountPath"]
@@ -74,11 +79,11 @@ def test_the_authors_own_arguments_are_added_and_take_nothing_away() -> None:
         application_args=["--day", "{{ ds }}"],
         conf={"spark.sql.shuffle.partitions": "99"},
         image="mine/spark:1",
-        team="R&D",
+        team="research",
         env_vars={"A": "b"},
-        labels={"mine": "yes"},
+        labels={"mine": "yes", "tidepool.dev/team": "sales"},
+        priority_class_name="tidepool-job-high",
         tolerations=[{"key": "gpu", "operator": "Exists"}],
-        namespace="elsewhere",
     )
     pod = pod_of(operator)
     container = pod["spec"]["containers"][0]
@@ -88,8 +93,38 @@ def test_the_authors_own_arguments_are_added_and_take_nothing_away() -> None:
     assert [item["name"] for item in container["env"]] == ["HOME", "PYTHONUNBUFFERED", "TIDEPOOL_LAKE", "A"]
     assert [item["key"] for item in pod["spec"]["tolerations"]] == ["tidepool.dev/pool", "tidepool.dev/pool", "gpu"]
     assert pod["metadata"]["labels"]["mine"] == "yes"
-    assert pod["metadata"]["annotations"]["tidepool.dev/team"] == "R&D"
-    assert pod["metadata"]["namespace"] == "elsewhere"
+    assert pod["spec"]["priorityClassName"] == "tidepool-job-high"
+
+
+def test_the_team_says_where_a_job_runs_and_whose_it_is_whatever_the_labels_say() -> None:
+    pod = pod_of(JobPodOperator(task_id="t", image="i:1", team="research", labels={"tidepool.dev/team": "sales"}))
+    assert pod["metadata"]["namespace"] == "tidepool-research"
+    assert pod["metadata"]["labels"]["tidepool.dev/team"] == "research"
+    assert pod["metadata"]["annotations"]["tidepool.dev/team"] == "research"
+
+
+def test_the_team_of_a_whole_dag_is_a_default_argument() -> None:
+    with DAG("d", schedule=None, default_args={"team": "research", "namespace": None}):
+        operator = SparkPodOperator(task_id="t", application="a.py")
+    assert (operator.team, operator.namespace) == ("research", "tidepool-research")
+
+
+@pytest.mark.parametrize("name", ["namespace", "service_account_name"])
+def test_what_the_team_decides_is_refused_also_as_a_default_argument(name: str) -> None:
+    with (
+        DAG("d", schedule=None, default_args={name: "tidepool-research"}),
+        pytest.raises(JobError, match=f"'t': not for the author to give: {name}: name a `team`"),
+    ):
+        SparkPodOperator(task_id="t", application="a.py")
+
+
+def test_gpus_are_the_containers_own(
+    capacity_of: Callable[..., Capacity], pool: Callable[..., Pool], capacity_file: Path
+) -> None:
+    capacity_file.write_text(document.dumps(capacity_of(pool("gpu", gpus=1), pool("plain"))))
+    pod = pod_of(SparkPodOperator(task_id="t", application="a.py", gpus=1))
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert pod["metadata"]["labels"]["tidepool.dev/pool"] == "gpu"
 
 
 def test_any_image_can_be_a_job() -> None:
@@ -141,6 +176,9 @@ def test_a_mapped_task_gets_the_same_defaults() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ({"team": "sales"}, r"'clean': there is no team 'sales'; the teams are: analytics, research"),
+        ({"gpus": 1}, r"'clean': gpus=1, but no job pool has so many on a machine; .*: none"),
+        ({"namespace": "x", "service_account_name": "y"}, r"namespace: name a `team`; service_account_name: name a"),
         ({"pool": "gpu"}, r"'clean'.*no pool 'gpu'; the job pools are: on-demand-small, spot-small"),
         ({"memory": "1Ti"}, r"'clean' does not fit.*the largest machine.*2 cores and 6\.7 GiB"),
         ({"memory": "700Mi"}, r"'clean'.*heap"),

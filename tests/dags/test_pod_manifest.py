@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 
 import pytest
 
 from tidepool import pod as pods
-from tidepool.capacity import Capacity, Lake
+from tidepool.capacity import Capacity, Pool, Tenant
 from tidepool.job import Job
 from tidepool.sizing import place
 
@@ -68,8 +69,8 @@ def test_the_whole_pod(capacity: Capacity) -> None:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "namespace": "tidepool-jobs",
-            "labels": {"tidepool.dev/pool": "spot-small"},
+            "namespace": "tidepool-analytics",
+            "labels": {"tidepool.dev/pool": "spot-small", "tidepool.dev/team": "analytics"},
             "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
         },
         "spec": {
@@ -77,6 +78,7 @@ def test_the_whole_pod(capacity: Capacity) -> None:
             "serviceAccountName": "job",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            "priorityClassName": "tidepool-job",
             "affinity": {
                 "nodeAffinity": {
                     "requiredDuringSchedulingIgnoredDuringExecution": {
@@ -113,12 +115,9 @@ def test_the_whole_pod(capacity: Capacity) -> None:
                     "env": [
                         {"name": "HOME", "value": SCRATCH},
                         {"name": "PYTHONUNBUFFERED", "value": "1"},
-                        {"name": "TIDEPOOL_LAKE", "value": "file:///lake"},
+                        {"name": "TIDEPOOL_LAKE", "value": "hdfs://namenode.tidepool:8020/lake"},
                     ],
-                    "volumeMounts": [
-                        {"name": "scratch", "mountPath": SCRATCH},
-                        {"name": "lake", "mountPath": "/lake"},
-                    ],
+                    "volumeMounts": [{"name": "scratch", "mountPath": SCRATCH}],
                     "resources": {
                         "requests": {"cpu": "1680m", "memory": "3072Mi"},
                         "limits": {"memory": "3072Mi"},
@@ -130,19 +129,49 @@ def test_the_whole_pod(capacity: Capacity) -> None:
                     },
                 }
             ],
-            "volumes": [
-                {"name": "scratch", "emptyDir": {}},
-                {"name": "lake", "hostPath": {"path": "/var/lib/tidepool/lake", "type": "Directory"}},
-            ],
+            "volumes": [{"name": "scratch", "emptyDir": {}}],
         },
     }
 
 
-def test_a_remote_lake_is_named_and_not_mounted(capacity: Capacity) -> None:
-    remote = dataclasses.replace(capacity, lake=Lake(uri="s3a://bucket/lake"))
-    spec = pods.manifest(place(Job("t"), remote), "image:1", remote)["spec"]
-    assert {"name": "TIDEPOOL_LAKE", "value": "s3a://bucket/lake"} in spec["containers"][0]["env"]
-    assert [volume["name"] for volume in spec["volumes"]] == ["scratch"]
+def test_without_a_lake_the_job_is_told_of_none(capacity: Capacity) -> None:
+    dry = dataclasses.replace(capacity, lake=None)
+    (container,) = pods.manifest(place(Job("t"), dry), "image:1", dry)["spec"]["containers"]
+    assert [each["name"] for each in container["env"]] == ["HOME", "PYTHONUNBUFFERED"]
+
+
+def test_a_team_gets_its_own_namespace_identity_and_label(capacity: Capacity) -> None:
+    other = dataclasses.replace(capacity, tenants={**capacity.tenants, "R&D": Tenant("tidepool-rd", "runner")})
+    pod = pods.manifest(place(Job("t", team="R&D"), other), "image:1", other)
+    assert (pod["metadata"]["namespace"], pod["spec"]["serviceAccountName"]) == ("tidepool-rd", "runner")
+    assert pod["metadata"]["labels"]["tidepool.dev/team"] == pods.label_value("R&D")
+
+
+def test_gpus_are_requested_and_limited_alike_and_only_where_asked_for(
+    capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]
+) -> None:
+    capacity = capacity_of(pool("gpu", gpus=4), pool("plain"))
+    (container,) = pods.manifest(place(Job("t", gpus=2, memory="3Gi"), capacity), "i:1", capacity)["spec"]["containers"]
+    assert container["resources"] == {
+        "requests": {"cpu": "1680m", "memory": "3072Mi", "nvidia.com/gpu": "2"},
+        "limits": {"memory": "3072Mi", "nvidia.com/gpu": "2"},
+    }
+
+
+def test_pod_security_restricted_admits_the_pod(capacity: Capacity) -> None:
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/, every rule of the level."""
+    spec = pods.manifest(place(Job("t"), capacity), "image:1", capacity)["spec"]
+    (container,) = spec["containers"]
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"} & spec.keys()
+    assert {kind for volume in spec["volumes"] for kind in volume.keys() - {"name"}} <= {"emptyDir"}
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["runAsUser"] > 0
+    assert not {"sysctls", "seLinuxOptions", "appArmorProfile"} & spec["securityContext"].keys()
+    assert container["securityContext"].keys() == {"allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert not {"ports", "lifecycle", "livenessProbe"} & container.keys()
 
 
 def test_isolation_never_uses_pod_affinity(capacity: Capacity) -> None:

@@ -86,6 +86,55 @@ def test_pools_without_machines_and_pools_not_for_jobs_are_never_chosen(
     assert [each.name for each in place(Job("t"), capacity).pools] == ["p"]
 
 
+def test_machines_with_gpus_are_for_jobs_that_ask_for_them(
+    capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]
+) -> None:
+    capacity = capacity_of(
+        pool("eight", gpus=8, priority=99, usd_per_hour=9.0),
+        pool("one", gpus=1, priority=98, usd_per_hour=1.0),
+        pool("plain"),
+        pool("fallback", priority=10),
+    )
+    assert [each.name for each in place(Job("t"), capacity).pools] == ["plain", "fallback"]
+    assert [each.name for each in place(Job("t", gpus=1), capacity).pools] == ["eight", "one"]
+    assert [each.name for each in place(Job("t", gpus=2), capacity).pools] == ["eight"]
+    assert [place(Job("t", gpus=gpus), capacity).gpus for gpus in (0, 2)] == [0, 2]
+    assert [each.name for each in place(Job("t", gpus=1, pool="one"), capacity).pools] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("job", "words"),
+    [
+        (Job("t", gpus=9), "task 't': gpus=9, but no job pool has so many on a machine; job pools with GPUs, and how"),
+        (Job("t", gpus=2, pool="one"), r"gpus=2, but a machine of pool 'one' has fewer; .*how many: eight 8, one 1$"),
+        (Job("t", gpus=1, pool="plain"), "gpus=1, but a machine of pool 'plain' has fewer"),
+        (Job("t", pool="one"), r"pool 'one' has GPUs \(eight 8, one 1\), which are for jobs that ask .* `gpus`"),
+        (Job("t", gpus=1, memory="64Gi"), r"any of the job pools \(eight, one\): it asks for 64\.0 .* and 1 GPUs"),
+    ],
+)
+def test_gpus_that_cannot_be_had_are_said_with_those_that_can(
+    job: Job, words: str, capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]
+) -> None:
+    capacity = capacity_of(pool("eight", gpus=8, priority=99), pool("one", gpus=1), pool("plain"))
+    with pytest.raises(JobError, match=words):
+        place(job, capacity)
+
+
+def test_where_every_machine_has_gpus_a_job_without_is_told(
+    capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]
+) -> None:
+    with pytest.raises(JobError, match=r"every job pool has GPUs \(one 1\)"):
+        place(Job("t"), capacity_of(pool("one", gpus=1)))
+
+
+def test_a_job_is_its_teams_or_the_default_tenants(capacity: Capacity) -> None:
+    mine, anybodys = place(Job("t", team="research"), capacity), place(Job("t"), capacity)
+    assert (mine.team, mine.tenant.namespace) == ("research", "tidepool-research")
+    assert (anybodys.team, anybodys.tenant.namespace) == ("analytics", "tidepool-analytics")
+    with pytest.raises(JobError, match="task 't': there is no team 'sales'; the teams are: analytics, research"):
+        place(Job("t", team="sales"), capacity)
+
+
 @pytest.mark.parametrize(
     ("job", "words"),
     [
@@ -122,8 +171,15 @@ def test_a_cluster_without_job_pools_says_so(capacity_of: Callable[..., Capacity
 
 def test_a_job_tells_everything_that_is_wrong_with_it_at_once() -> None:
     with pytest.raises(JobError) as caught:
-        Job("t", cores=0, memory="lots", pool="", exclusive="yes")  # type: ignore[arg-type]
-    for words in ("cores: must be", "memory: must be a Kubernetes quantity", "pool: must be", "exclusive: must be"):
+        Job("t", cores=0, memory="lots", pool="", exclusive="yes", gpus=-1, team="")  # type: ignore[arg-type]
+    for words in (
+        "cores: must be",
+        "memory: must be a Kubernetes quantity",
+        "pool: must be",
+        "exclusive: must be",
+        "gpus: must be a whole number, not negative, not -1",
+        "team: must be a team's name, not ''",
+    ):
         assert words in str(caught.value)
 
 

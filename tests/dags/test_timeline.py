@@ -3,20 +3,20 @@ from fractions import Fraction
 
 import pytest
 
-from tidepool.capacity import Capacity, Pool
+from tidepool.capacity import Capacity, Pool, Tenant
 from tidepool.ledger.events import Event
 from tidepool.report import timeline
 from tidepool.report.timeline import Report
 
 
 def pool(name: str, jobs: bool = True, usd: float = 0.04, on_demand: float = 0.1) -> Pool:
-    return Pool(name, "spot", jobs, ("m5.large",), {}, (), 1930, 7 << 30, 20 << 30, 4, 50, usd, on_demand)
+    return Pool(name, "spot", jobs, ("m5.large",), {}, (), 1930, 7 << 30, 20 << 30, 0, "amd64", 4, 50, usd, on_demand)
 
 
 CAPACITY = Capacity(
     "local",
-    "tidepool-jobs",
-    "job",
+    {"team": Tenant("tidepool-team", "job")},
+    "team",
     {},
     1800,
     {"spot": pool("spot"), "big": pool("big", usd=0.4, on_demand=1.0), "system": pool("system", jobs=False)},

@@ -29,11 +29,13 @@ NO_POOL = "default_pool"
 
 REFUSED: Mapping[str, str] = {
     "affinity": "name a `pool`",
-    "container_resources": "ask for `cores` and `memory`",
+    "container_resources": "ask for `cores`, `memory` and `gpus`",
+    "namespace": "name a `team`",
     "pod_template_dict": "use `full_pod_spec`, which is laid over the job's pod",
     "pod_template_file": "use `full_pod_spec`, which is laid over the job's pod",
+    "service_account_name": "name a `team`",
 }
-"""Arguments of KubernetesPodOperator that would silently undo the job's place and size, and what to do instead."""
+"""Arguments of KubernetesPodOperator that would silently undo the job's place, size and owner; what to do instead."""
 
 STOPPED = Outcome(Cause.CANCELLED, "the task was stopped: cleared, marked, or its worker told to stop")
 
@@ -42,14 +44,15 @@ class JobPodOperator(KubernetesPodOperator):
     """Runs a container image on a machine of a job pool, which is bought for it and given back after it.
 
     image: by its name in the capacity document (such as "spark") or in full. cores: threads that work at once.
-    memory: the pod's memory limit, such as "3Gi". pool: the machines' pool.
+    memory: the pod's memory limit, such as "3Gi". gpus: how many of its machine it gets. pool: the machines' pool.
+    team: whose job it is, and so in which namespace it runs and whose quota it uses; else the default tenant's.
     Whatever isn't given follows from the pools of the capacity document (TIDEPOOL_CAPACITY): the best job pool on which
     the job fits, and the whole machine. exclusive: no other job on the machine meanwhile.
-    team: who pays, for the owner labels. airflow_pool: what Airflow calls `pool`.
+    airflow_pool: what Airflow calls `pool`.
     Every argument of KubernetesPodOperator may be given besides, save those in `refused`; `tolerations` are added.
 
-    Raises JobError where the job fits no pool, and CapacityError without a capacity document: both when the DAG file is
-    parsed. An attempt that does not end well raises JobFailed with its cause.
+    Raises JobError where the job fits no pool or its team is none, and CapacityError without a capacity document: both
+    when the DAG file is parsed. An attempt that does not end well raises JobFailed with its cause.
     """
 
     refused = REFUSED
@@ -60,21 +63,31 @@ class JobPodOperator(KubernetesPodOperator):
         image: str,
         cores: int | None = None,
         memory: str | None = None,
+        gpus: int = 0,
         pool: str = NO_POOL,
         exclusive: bool = True,
-        team: str = "",
+        team: str | None = None,
         airflow_pool: str = NO_POOL,
         retries: int = 3,
         retry_delay: timedelta = timedelta(seconds=10),
         **kwargs: Any,
     ) -> None:
         task = kwargs.get("task_id", "")
-        refused = [f"{name}: {instead}" for name, instead in self.refused.items() if kwargs.get(name) is not None]
+        given = {**(kwargs.get("default_args") or {}), **kwargs}
+        refused = [f"{name}: {instead}" for name, instead in self.refused.items() if given.get(name) is not None]
         if refused:
             raise JobError(f"task {task!r}: not for the author to give: {'; '.join(refused)}")
         capacity = capacity_document.load()
         image = capacity.images.get(image, image)
-        job = Job(task=task, cores=cores, memory=memory, pool=None if pool == NO_POOL else pool, exclusive=exclusive)
+        job = Job(
+            task=task,
+            cores=cores,
+            memory=memory,
+            pool=None if pool == NO_POOL else pool,
+            exclusive=exclusive,
+            gpus=gpus,
+            team=team,
+        )
         placement = place(job, capacity)
         manifest = pods.manifest(placement, image, capacity)
         if kwargs.get("tolerations"):
@@ -87,18 +100,16 @@ class JobPodOperator(KubernetesPodOperator):
             "log_pod_spec_on_failure": False,
             "termination_message_policy": "FallbackToLogsOnError",
         }
-        given = kwargs.keys() | (kwargs.get("default_args") or {}).keys()
         kwargs |= {name: value for name, value in defaults.items() if name not in given}
+        kwargs |= {"namespace": placement.tenant.namespace, "pod_template_dict": manifest}
         super().__init__(
             image=image,
-            namespace=kwargs.pop("namespace", None) or capacity.namespace,
-            pod_template_dict=manifest,
             pool=airflow_pool,
             retries=retries,
             retry_delay=retry_delay,
             **kwargs,
         )
-        self.team = team
+        self.team = placement.team
         self.placement = placement
         self._attempt = 0
         self._watch: PodWatch | None = None

@@ -11,10 +11,10 @@ from pyspark.sql import SparkSession
 
 
 def lake() -> str:
-    """The lake's URI without a slash at its end, such as hdfs://namenode.tidepool:8020/lake; the operator sets TIDEPOOL_LAKE."""
+    """The lake's URI without a slash at its end, such as s3a://bucket/lake; the operator sets TIDEPOOL_LAKE."""
     uri = os.environ.get("TIDEPOOL_LAKE", "").rstrip("/")
     if not uri:
-        raise SystemExit("TIDEPOOL_LAKE is not set: it must hold the URI of the lake, such as hdfs://namenode.tidepool:8020/lake")
+        raise SystemExit("TIDEPOOL_LAKE is not set: it must hold the URI of the lake, such as s3a://bucket/lake")
     return uri
 
 

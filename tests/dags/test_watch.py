@@ -45,7 +45,7 @@ def pod(stage: str = "queued", uid: str = "u-1", exit_code: int = 0) -> dict[str
         "metadata": {
             "name": f"clean-{uid}",
             "uid": uid,
-            "namespace": "tidepool-jobs",
+            "namespace": "tidepool-analytics",
             "creationTimestamp": STAMP(0),
             "resourceVersion": str(10 + len(reached)),
             "labels": {
@@ -116,7 +116,7 @@ def test_a_node_that_is_no_machine_of_the_cloud_is_not_recorded() -> None:
 
 def handler(path: Path, read: Callable[[str], dict[str, Any]] = lambda name: node(name)) -> Pods:
     recorder = Recorder(path)
-    return Pods(recorder, Nodes(recorder, read).machine, "tidepool-jobs")
+    return Pods(recorder, Nodes(recorder, read).machine)
 
 
 def test_a_restart_of_the_watch_records_nothing_twice_and_what_vanished_meanwhile_as_gone(tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client import ApiException
 
+from tidepool.capacity import TEAM_LABEL
 from tidepool.keeper.facts import Object, machine_id, node_events, pod_events, pod_lost
 from tidepool.ledger.events import Recorder
 
-NAMESPACE = "tidepool-jobs"
 _WATCH_SECONDS = 60
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 1.0
 _log = logging.getLogger("tidepool.watch")
@@ -76,12 +76,11 @@ class Nodes:
 
 
 class Pods:
-    """Records what happens to the pods of one namespace."""
+    """Records what happens to the pods of jobs."""
 
-    def __init__(self, recorder: Recorder, machine: Callable[[str], str], namespace: str) -> None:
+    def __init__(self, recorder: Recorder, machine: Callable[[str], str]) -> None:
         self._recorder = recorder
         self._machine = machine
-        self._namespace = namespace
         self._last: dict[str, Object] = {}
 
     def listed(self, pods: list[Object], now: float) -> None:
@@ -90,9 +89,7 @@ class Pods:
             self._take(pod, now, live=False)
         here = {pod["metadata"]["uid"] for pod in pods}
         for event in self._recorder.events("pod.queued"):
-            if event.namespace != self._namespace or event.pod_uid in here:
-                continue
-            if self._recorder.known("pod.gone", event.pod_uid) is None:
+            if event.pod_uid not in here and self._recorder.known("pod.gone", event.pod_uid) is None:
                 metadata = {"name": event.pod, "uid": event.pod_uid, "namespace": event.namespace}
                 last = self._last.get(event.pod_uid, {"metadata": metadata})
                 self._take(last, now, live=True, gone=True)
@@ -194,7 +191,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tidepool.keeper.watch", description=__doc__)
     parser.add_argument("--kubeconfig", required=True, type=Path)
     parser.add_argument("--events", required=True, type=Path, help="JSON lines, appended to")
-    parser.add_argument("--namespace", default=NAMESPACE, help=f"where jobs run (default {NAMESPACE})")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     api = client.CoreV1Api(config.new_client_from_config(str(arguments.kubeconfig)))
@@ -206,10 +202,11 @@ def main() -> None:
         return node
 
     def list_pods(**options: Any) -> Any:
-        return api.list_namespaced_pod(arguments.namespace, **options)
+        # Every job's pod says whose it is; teams come and go, and each has a namespace.
+        return api.list_pod_for_all_namespaces(label_selector=TEAM_LABEL, **options)
 
     nodes = Nodes(recorder, read_node)
-    pods = Pods(recorder, nodes.machine, arguments.namespace)
+    pods = Pods(recorder, nodes.machine)
     nodes.lost = pods.lost
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
         watching = [

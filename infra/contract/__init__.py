@@ -1,0 +1,33 @@
+"""The contract between an environment and its jobs: can every job be scheduled, and is there room and time for it?
+
+`check` runs in `pulumi preview` and fails it with everything that is wrong at once; `tidepool check` shows the same,
+and looks at the real pods of the DAG files besides. Pure but for reading the DAG files; needs neither a cluster nor
+credentials nor Airflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from infra.contract import dag_source, environment, jobs
+from infra.contract.problem import ContractError as ContractError
+from infra.contract.problem import Problem as Problem
+from infra.contract.template import Template as Template
+from infra.settings.model import Settings
+from tidepool.capacity import Capacity
+
+
+def check(settings: Settings, capacity: Capacity, dags: Path) -> None:
+    """Raise ContractError with every problem of an environment and of the DAG files in a folder."""
+    reading = dag_source.read(dags, capacity)
+    if found := sorted({*problems(settings, capacity, reading.templates), *reading.problems}):
+        raise ContractError(settings.environment, found)
+
+
+def problems(settings: Settings, capacity: Capacity, templates: Iterable[Template]) -> list[Problem]:
+    """Every problem of an environment with these jobs, by place; empty where all is well."""
+    found = set(environment.problems(settings, capacity))
+    for template in templates:
+        found.update(jobs.problems(template, settings, capacity))
+    return sorted(found)

@@ -2,49 +2,105 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from infra import naming
+from infra.aws import machines
 from infra.aws.allocatable import Allocatable, allocatable
-from infra.settings import Pool, Settings
-from tidepool.capacity import Capacity, Lake
-from tidepool.capacity import Pool as CapacityPool
+from infra.settings.model import AwsCloud, AwsPool, ExistingPool, Settings, SystemNodes
+from tidepool.capacity import Capacity, Lake, Pool, Tenant
 
 
-def build(settings: Settings) -> Capacity:
-    """The capacity document of an environment."""
+def build(settings: Settings, lake: str, images: Mapping[str, str]) -> Capacity:
+    """The capacity document of an environment. lake: its URI. images: reference by name. The cloud has both."""
+    cloud = settings.cloud
+    pools: dict[str, Pool] = {}
+    if isinstance(cloud, AwsCloud):
+        pools[naming.SYSTEM_POOL] = _system(cloud.system)
+        pools |= {name: _aws(pool) for name, pool in cloud.pools.items()}
+    else:
+        pools |= {name: _existing(pool) for name, pool in cloud.pools.items()}
     return Capacity(
-        cluster=settings.cluster.name,
-        namespace=naming.JOBS_NAMESPACE,
-        service_account=naming.JOB_SERVICE_ACCOUNT,
-        images=dict(settings.images),
+        cluster=cloud.cluster.name,
+        tenants={
+            name: Tenant(namespace=naming.tenant_namespace(name), service_account=naming.JOB_SERVICE_ACCOUNT)
+            for name in settings.tenants
+        },
+        default_tenant=settings.jobs.default_tenant,
+        images=dict(images),
         schedule_timeout_seconds=settings.jobs.schedule_timeout_seconds,
-        pools={name: _pool(pool) for name, pool in settings.pools.items()},
-        lake=Lake(uri=settings.lake.uri, host_path=settings.lake.host_path),
+        pools=pools,
+        lake=Lake(uri=lake),
     )
 
 
-def resources(pool: Pool) -> Allocatable:
-    """What pods can have of one machine of a pool, whichever of its types EC2 gives."""
-    return min(
-        (allocatable(each, pool.max_pods, pool.root_volume_gib) for each in pool.instance_types),
-        key=lambda each: each.memory_bytes,
-    )
+def resources(pool: AwsPool | SystemNodes) -> Allocatable:
+    """What pods can have of one machine, whichever of the pool's types EC2 gives."""
+    if isinstance(pool, AwsPool):
+        return machines.size(pool)
+    sizes = [allocatable(each, pool.max_pods, pool.root_volume_gib) for each in pool.instance_types]
+    return min(sizes, key=lambda each: each.memory_bytes)
 
 
-def _pool(pool: Pool) -> CapacityPool:
+def _aws(pool: AwsPool) -> Pool:
     size = resources(pool)
-    return CapacityPool(
+    return Pool(
         name=pool.name,
         market=pool.market,
-        jobs=pool.jobs,
+        jobs=True,
         instance_types=tuple(each.name for each in pool.instance_types),
-        labels=naming.node_labels(pool.name),
-        taints=naming.node_taints(pool.name, pool.jobs),
+        labels=machines.labels(pool),
+        taints=machines.taints(pool),
         cpu_millis=size.cpu_millis,
         memory_bytes=size.memory_bytes,
         ephemeral_storage_bytes=size.ephemeral_storage_bytes,
+        gpus=pool.gpus,
+        architecture=pool.architecture,
         max_machines=pool.maximum,
         priority=pool.priority,
         # EC2 chooses the type: an estimate reckons with the dearest.
         usd_per_hour=max(each.price(pool.market) for each in pool.instance_types),
         on_demand_usd_per_hour=max(each.on_demand_usd_per_hour for each in pool.instance_types),
+    )
+
+
+def _system(nodes: SystemNodes) -> Pool:
+    size = resources(nodes)
+    price = max(each.on_demand_usd_per_hour for each in nodes.instance_types)
+    return Pool(
+        name=naming.SYSTEM_POOL,
+        market="on-demand",
+        jobs=False,
+        instance_types=tuple(each.name for each in nodes.instance_types),
+        labels=naming.node_labels(naming.SYSTEM_POOL),
+        taints=naming.SYSTEM_TAINTS,
+        cpu_millis=size.cpu_millis,
+        memory_bytes=size.memory_bytes,
+        ephemeral_storage_bytes=size.ephemeral_storage_bytes,
+        gpus=0,
+        architecture=nodes.architecture,
+        max_machines=nodes.maximum,
+        priority=1,  # the autoscaler doesn't scale it for jobs
+        usd_per_hour=price,
+        on_demand_usd_per_hour=price,
+    )
+
+
+def _existing(pool: ExistingPool) -> Pool:
+    return Pool(
+        name=pool.name,
+        market=pool.market,
+        jobs=pool.jobs,
+        instance_types=(),
+        labels=dict(pool.labels),
+        taints=pool.taints,
+        cpu_millis=pool.cpu_millis,
+        memory_bytes=pool.memory_bytes,
+        ephemeral_storage_bytes=pool.ephemeral_storage_bytes,
+        gpus=pool.gpus,
+        architecture=pool.architecture,
+        max_machines=pool.maximum,
+        priority=pool.priority,
+        usd_per_hour=pool.usd_per_hour,
+        on_demand_usd_per_hour=pool.on_demand_usd_per_hour,
     )

@@ -52,6 +52,11 @@ class SystemNodes:
     max_pods: int
     root_volume_gib: int
 
+    @property
+    def architecture(self) -> Architecture:
+        """The processor that services' images must be built for."""
+        return "arm64" if self.instance_types[0].architecture == "arm64" else "amd64"
+
 
 @dataclass(frozen=True)
 class Machines:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 REQUIRED: Any = object()
@@ -24,6 +24,7 @@ class Table:
         self.path = path
         self.problems = problems
         self._known: list[str] = []
+        self._foreign: list[str] = []
         if isinstance(value, dict):
             self._values = {str(key): item for key, item in value.items()}
         else:
@@ -31,9 +32,25 @@ class Table:
             self._known.append("*")  # one message is enough: every missing key follows from this
             self.problem("", value, "a map")
 
+    @property
+    def missing(self) -> bool:
+        """Nothing was there to read, and that is reported already."""
+        return "*" in self._known
+
     def problem(self, key: str, value: Any, allowed: str) -> None:
         """Report the value of a key."""
         self.problems.append(f"{self.at(key)}: {value!r}; must be {allowed}")
+
+    def missing_key(self, key: str, allowed: str) -> None:
+        """Report that a key is missing that is needed because of others."""
+        self.problems.append(f"{self.at(key)}: missing; must be {allowed}")
+
+    def wrong(self, key: str) -> bool:
+        """Whether something about the value of a key is reported, so that what follows from it needn't be."""
+        return self.missing or any(
+            problem.startswith((f"{self.at(key)}:", f"{self.at(key)}.", f"{self.at(key)}["))
+            for problem in self.problems
+        )
 
     def at(self, key: str) -> str:
         """The path of a key, as messages name it."""
@@ -77,27 +94,96 @@ class Table:
             self.problem(key, value, "true or false")
         return value is True
 
-    def strings(self, key: str, pattern: str, allowed: str) -> tuple[str, ...]:
-        """A list of different texts, at least one, each matching the whole pattern."""
-        value = self._take(key, REQUIRED, f"a list, each item {allowed}")
+    def number(self, key: str, low: float, high: float, default: float = REQUIRED) -> float:
+        """A number between both ends, which count too."""
+        allowed = f"a number from {low:g} to {high:g}"
+        value = self._take(key, default, allowed)
         if value is None:
-            return ()
-        if not isinstance(value, list) or not value:
+            return low
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+            self.problem(key, value, allowed)
+            return low
+        return float(value)
+
+    def parsed(self, key: str, read: Callable[[str], int], low: int, allowed: str) -> int:
+        """What `read` makes of a text or number, such as a quantity; it raises ValueError, and `low` is the least."""
+        value = self._take(key, REQUIRED, allowed)
+        if value is None:
+            return low
+        try:
+            if isinstance(value, (str, int, float)) and not isinstance(value, bool) and read(str(value)) >= low:
+                return read(str(value))
+        except ValueError:
+            pass
+        self.problem(key, value, allowed)
+        return low
+
+    def strings(
+        self, key: str, pattern: str, allowed: str, default: tuple[str, ...] = REQUIRED, most: int | None = None
+    ) -> tuple[str, ...]:
+        """A list of different texts, each matching the whole pattern; with no item only where that is the default."""
+        value = self._take(key, default, f"a list, each item {allowed}")
+        if value is None or value is default:
+            return value or ()
+        if not isinstance(value, list) or (not value and default != ()):
             self.problem(key, value, f"a list with at least one item, each {allowed}")
             return ()
+        if most is not None and len(value) > most:
+            self.problem(key, value, f"a list of {most} items at most")
         for index, item in enumerate(value):
             if not isinstance(item, str) or not re.fullmatch(pattern, item):
                 self.problem(f"{key}[{index}]", item, allowed)
             elif item in value[:index]:
                 self.problem(f"{key}[{index}]", item, "there only once")
-        return tuple(item for item in value if isinstance(item, str))
+        return tuple(item for item in value if isinstance(item, str) and re.fullmatch(pattern, item))
+
+    def texts(self, key: str, name: str, text: str, allowed: str) -> dict[str, str]:
+        """A map of texts, such as labels: names and texts match the whole patterns. Empty where it is missing."""
+        body = self.optional(key)
+        if body is None:
+            return {}
+        for each in body.names():
+            if not re.fullmatch(name, each):
+                body.problem(each, each, allowed)
+        return {each: body.string(each, text, allowed, default="") for each in body.names()}
+
+    def items(self, key: str) -> tuple[Table, ...]:
+        """A list of mappings, such as taints. Empty where it is missing."""
+        value = self._take(key, [], "a list of maps")
+        if not isinstance(value, list):
+            self.problem(key, value, "a list of maps")
+            return ()
+        return tuple(Table(item, f"{self.at(key)}[{index}]", self.problems) for index, item in enumerate(value))
 
     def table(self, key: str) -> Table:
         """The mapping below a key, which is required."""
         value = self._take(key, REQUIRED, "a map")
         if value is None:
-            return Table({}, self.at(key), [])  # the missing key is reported; what it would hold isn't
+            return Table(None, self.at(key), [])  # the missing key is reported; what it would hold isn't
         return Table(value, self.at(key), self.problems)
+
+    def optional(self, key: str) -> Table | None:
+        """The mapping below a key, or None where it is missing or empty."""
+        value = self._take(key, {}, "a map")
+        return None if value == {} else Table(value, self.at(key), self.problems)
+
+    def peek(self, *path: str) -> Any:
+        """A value at a path as it stands there, or None; it doesn't count as read."""
+        value: Any = self._values
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    def skip(self, *keys: str) -> None:
+        """Count keys as read that nothing can be said about."""
+        self._known += keys
+
+    def foreign(self, keys: Iterable[str], why: str) -> None:
+        """Report those of the keys that are there, though they have no place here."""
+        for key in keys:
+            if key in self._values:
+                self._foreign.append(key)
+                self.problems.append(f"{self.at(key)}: {self._values[key]!r}; must be left out, because it is {why}")
 
     def names(self) -> tuple[str, ...]:
         """All keys, where they are names that the user chose; they count as read."""
@@ -107,7 +193,7 @@ class Table:
     def done(self) -> None:
         """Report every key that nobody read."""
         for key, value in self._values.items():
-            if key not in self._known:
+            if key not in self._known and key not in self._foreign:
                 self.problems.append(
                     f"{self.at(key)}: {value!r}; unknown key{near(key, self._known)}; "
                     f"allowed: {', '.join(sorted(self._known))}"
@@ -115,7 +201,7 @@ class Table:
 
     def _take(self, key: str, default: Any, allowed: str) -> Any:
         """The value of a key, its default, or None after a report that it is missing."""
-        missing_all = "*" in self._known
+        missing_all = self.missing
         self._known.append(key)
         value = self._values.get(key)
         if value is not None:
@@ -123,7 +209,7 @@ class Table:
         if default is not REQUIRED:
             return default
         if not missing_all:
-            self.problems.append(f"{self.at(key)}: missing; must be {allowed}")
+            self.missing_key(key, allowed)
         return None
 
 

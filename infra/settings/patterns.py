@@ -1,0 +1,33 @@
+"""What texts of a stack file must look like: each pattern with its words for messages."""
+
+from __future__ import annotations
+
+LABEL_WORDS = "lower-case letters, digits and inner dashes, 63 at most"
+
+IMAGE = r"(?!.*:latest$)[a-z0-9][\w./:-]*(:\w[\w.-]{0,127}|@sha256:[0-9a-f]{64})"
+IMAGE_WORDS = "an image reference with a tag (not latest) or a sha256 digest"
+
+REGION = r"[a-z]{2}(-[a-z]+)+-\d"
+REGION_WORDS = "an AWS region such as us-east-1"
+
+AMI = r"ami-([0-9a-f]{8}|[0-9a-f]{17})"
+AMI_WORDS = "an AMI id such as ami-0123456789abcdef0"
+
+ROLE_ARN = r"arn:aws(-[a-z]+)*:iam::\d{12}:role/[\w+=,.@/-]+"
+ROLE_ARN_WORDS = "the ARN of an IAM role such as arn:aws:iam::123456789012:role/platform"
+
+DURATION = r"(?=\d)(\d+h)?(\d+m)?(\d+s)?"
+DURATION_WORDS = "a duration such as 90s, 10m or 1h30m"
+
+EMAIL = r"[^@\s,]+@[^@\s,]+\.[^@\s,]+"
+EMAIL_WORDS = "a mail address"
+
+LAKE_URI = r"(s3a|hdfs|gs|abfss?)://[^/\s]\S*"
+LAKE_URI_WORDS = "a URI that begins with s3a://, hdfs://, gs:// or abfs[s]://, with a bucket or host"
+
+LABEL_KEY = r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?"
+LABEL_VALUE = r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?"
+NODE_LABEL_WORDS = "a Kubernetes label: a key such as example.com/pool, and a text of 63 characters at most in quotes"
+
+LOG_URI = r"(s3|gs|wasb[s]?)://[^/\s]\S*"
+LOG_URI_WORDS = "a URI of Airflow's remote logs, which begins with s3://, gs:// or wasb[s]://"

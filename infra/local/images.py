@@ -1,4 +1,4 @@
-"""The images, built on this machine, and the golden root: a containerd root that has them all, the local AMI.
+"""The images of images/, built on this machine.
 
 docker builds them where its engine answers; elsewhere buildah does, which needs no daemon, on a Debian base that
 mmdebstrap makes, so that the same Dockerfiles build without any image registry.
@@ -6,15 +6,18 @@ mmdebstrap makes, so that the same Dockerfiles build without any image registry.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import tempfile
-import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import httpx
 
 from infra import versions
 from infra.local import cgroups, mounts, paths
@@ -25,53 +28,117 @@ BASE = "docker.io/library/debian:bookworm-slim"
 REGISTRY = "tidepool.local"  # no registry: the prefix of what only exists on this machine
 PAUSE = f"{REGISTRY}/pause:1"
 _PAUSE_DOCKERFILE = f'FROM {BASE}\nCMD ["sleep", "infinity"]\n'
+_FOLDER = paths.REPOSITORY / "images"
 _CA_BUNDLE = "/run/build-ca.crt"
+_CONSTRAINTS = "/run/build-constraints.txt"
+
+VERSIONS = {
+    "SPARK_VERSION": versions.SPARK,
+    "HADOOP_VERSION": versions.HADOOP,
+    "AIRFLOW_VERSION": versions.AIRFLOW,
+    "PROVIDER_CNCF_VERSION": versions.PROVIDER_CNCF,
+}
+"""The build arguments that carry what infra/versions.py pins; a Dockerfile gets those that it declares."""
 
 
 class ImageError(LocalError):
     """An image can't be built or unpacked; the message says which, and has the builder's last words."""
 
 
+def names() -> list[str]:
+    """The images that there are: the folders of images/."""
+    return sorted(file.parent.name for file in _FOLDER.glob("*/Dockerfile"))
+
+
 @dataclass(frozen=True)
-class GoldenRoot:
-    """A containerd root folder that machines are cloned from, and the references of the job images in it."""
+class Source:
+    """What an image is made of. files: the Dockerfile and all that it copies; arguments: what it declares by ARG."""
 
-    folder: Path
-    images: dict[str, str]
+    dockerfile: str
+    files: tuple[Path, ...]
+    arguments: frozenset[str]
+
+    @classmethod
+    def of(cls, name: str) -> Source:
+        """Of the image `name`. Raises ImageError where there is none."""
+        if name not in names():
+            raise ImageError(f"no image {name!r}; there are {', '.join(names())}")
+        file = _FOLDER / name / "Dockerfile"
+        text = file.read_text()
+        copied = (paths.REPOSITORY / each for each in copied_from_context(text))
+        below = {path for each in copied for path in ([each] if each.is_file() else each.rglob("*"))}
+        files = {file, *(path for path in below if path.is_file() and "__pycache__" not in path.parts)}
+        return cls(text, tuple(sorted(files)), frozenset(re.findall(r"^ARG (\w+)", text, re.MULTILINE)))
+
+    def versions(self) -> dict[str, str]:
+        """The pinned versions that are build arguments of it."""
+        return {name: version for name, version in VERSIONS.items() if name in self.arguments}
 
 
-def spark_reference() -> str:
-    """The Spark image's reference: its tag is a digest of all that goes into it."""
-    digest = hashlib.sha256(versions.SPARK.encode())
-    sources = [paths.REPOSITORY / "images" / "spark" / "Dockerfile"]
-    sources += sorted((paths.REPOSITORY / "dags" / "jobs").glob("**/*.py"))
-    for source in sources:
-        digest.update(str(source.relative_to(paths.REPOSITORY)).encode() + source.read_bytes())
-    return f"{REGISTRY}/spark:{digest.hexdigest()[:12]}"
+def copied_from_context(dockerfile: str) -> Iterator[str]:
+    """The paths that a Dockerfile copies from the repository, not from another stage."""
+    for line in re.sub(r"\\\n\s*", "", dockerfile).splitlines():
+        if line.startswith("COPY "):
+            words = shlex.split(line)[1:]
+            if not any(word.startswith("--from=") for word in words):
+                yield from [word for word in words if not word.startswith("--")][:-1]
 
 
-def golden_root(progress: Progress) -> GoldenRoot:
-    """The golden root for today's images; builds what is missing and drops the roots of older images."""
-    spark = spark_reference()
-    key = hashlib.sha256(f"{spark} {PAUSE} {_containerd_version()}".encode()).hexdigest()[:12]
-    folder = paths.cache() / "golden" / key
-    if not folder.exists():
-        builder = _Docker() if _Docker.answers() else _Buildah(progress)
-        archives = paths.cache() / "archives"
-        shutil.rmtree(archives, ignore_errors=True)
-        archives.mkdir(parents=True)
-        with progress.step("building the image spark (once for each change of images/spark or dags/jobs)"):
-            builder.build(_PAUSE_DOCKERFILE, PAUSE, archives / "pause.tar")
-            dockerfile = (paths.REPOSITORY / "images" / "spark" / "Dockerfile").read_text()
-            builder.build(dockerfile, spark, archives / "spark.tar")
-        with progress.step("baking the images into the machines' root"):
-            _bake([archives / "pause.tar", archives / "spark.tar"], folder)
+def reference(name: str) -> str:
+    """An image's reference: its tag is a digest of all that goes into it."""
+    source = Source.of(name)
+    digest = hashlib.sha256(repr(sorted(source.versions().items())).encode())
+    for file in source.files:
+        mode = b"x" if os.access(file, os.X_OK) else b"-"
+        digest.update(str(file.relative_to(paths.REPOSITORY)).encode() + mode + file.read_bytes())
+    return f"{REGISTRY}/{name}:{digest.hexdigest()[:12]}"
+
+
+class Builder:
+    """docker or buildah. An image that is there already, of the same sources, takes a second."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._builder = _Docker() if _Docker.answers() else _Buildah(progress)
+
+    def build(self, image: str) -> str:
+        """Build one image of images/; its reference."""
+        source, made = Source.of(image), reference(image)
+        with self._progress.step(f"building the image {image} (once for each change of what goes into it)"):
+            self._builder.build(source.dockerfile, made, source)
+        return made
+
+    def build_pause(self) -> str:
+        """Build the image that holds a pod's network; its reference."""
+        self._builder.build(_PAUSE_DOCKERFILE, PAUSE, None)
+        return PAUSE
+
+    def save(self, made: str, archive: Path) -> None:
+        """Write an image as an archive that containerd can import."""
+        self._builder.save(made, archive)
+
+
+def build(images: Iterable[str], progress: Progress) -> dict[str, str]:
+    """Build images of images/ by name; their references. Raises ImageError."""
+    paths.cache().mkdir(parents=True, exist_ok=True)
+    try:
+        builder = Builder(progress)
+        return {image: builder.build(image) for image in images}
+    finally:
         mounts.unmount_below(paths.cache())  # buildah leaves its storage mounted
-        shutil.rmtree(archives)
-        for other in folder.parent.iterdir():
-            if other != folder:
-                shutil.rmtree(other)
-    return GoldenRoot(folder, {"spark": spark})
+
+
+def size(made: str) -> int:
+    """Bytes of an image's layers, unpacked, as the builder counts them."""
+    if _Docker.answers():
+        command = ["docker", "image", "inspect", "--format", "{{.Size}}", made]
+    else:
+        command = [*buildah(), "images", "--json", made]
+    done = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if not done.lstrip().startswith("["):
+        return int(done)
+    number, unit = re.findall(r'"size":\s*"([\d.]+) ([KMG]?)B"', done)[0]
+    return int(float(number) * 1000 ** " KMG".index(unit or " "))
 
 
 def buildah() -> list[str]:
@@ -84,45 +151,79 @@ class _Docker:
     def answers() -> bool:
         return bool(shutil.which("docker")) and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
 
-    def build(self, dockerfile: str, reference: str, archive: Path) -> None:
+    def build(self, dockerfile: str, made: str, source: Source | None) -> None:
+        arguments = _arguments(source.versions()) if source else []
         with tempfile.NamedTemporaryFile("w", suffix=".Dockerfile") as file:
             file.write(dockerfile)
             file.flush()
-            build = ["docker", "build", "-f", file.name, "-t", reference, *_build_arguments(), str(paths.REPOSITORY)]
-            _run(build, reference)
-        _run(["docker", "save", "-o", str(archive), reference], reference)
+            run(["docker", "build", "-f", file.name, "-t", made, *arguments, str(paths.REPOSITORY)], made)
+
+    def save(self, made: str, archive: Path) -> None:
+        run(["docker", "save", "-o", str(archive), made], made)
 
 
 class _Buildah:
     def __init__(self, progress: Progress) -> None:
         self._command = buildah()
-        if self._quiet("inspect", "--type", "image", BASE):
+        if subprocess.run([*self._command, "inspect", "--type", "image", BASE], capture_output=True).returncode == 0:
             return
         archive = paths.cache() / "debian.tar"
         with progress.step("making the base image debian:bookworm-slim"):
             packages = ["--variant=minbase", "--include=ca-certificates", "bookworm"]
-            _run(["mmdebstrap", "--quiet", *packages, str(archive)], BASE)
-            self._bud(f"FROM scratch\nADD {archive.name} /\n", BASE, archive.parent)
+            run(["mmdebstrap", "--quiet", *packages, str(archive)], BASE)
+            self._bud(f"FROM scratch\nADD {archive.name} /\n", BASE, archive.parent, [])
             archive.unlink()
 
-    def build(self, dockerfile: str, reference: str, archive: Path) -> None:
-        self._bud(dockerfile, reference, paths.REPOSITORY)
-        _run([*self._command, "push", "--quiet", reference, f"docker-archive:{archive}:{reference}"], reference)
-
-    def _bud(self, dockerfile: str, reference: str, context: Path) -> None:
-        options = ["--isolation=chroot", "--network=host", "--pull-never", "--layers"]
-        options += ["--ignorefile", str(paths.REPOSITORY / ".dockerignore")] if context == paths.REPOSITORY else []
+    def build(self, dockerfile: str, made: str, source: Source | None) -> None:
+        options = ["--ignorefile", str(paths.REPOSITORY / ".dockerignore")]
+        values = source.versions() if source else {}
+        declared = source.arguments if source else frozenset()
         if bundle := _ca_bundle():
-            options += ["-v", f"{bundle}:{_CA_BUNDLE}:ro", "--build-arg", f"PIP_CERT={_CA_BUNDLE}"]
-        command = [*self._command, "bud", *options, *_build_arguments(), "-f", "-", "-t", reference, str(context)]
-        _run(command, reference, stdin=dockerfile)
+            options += ["-v", f"{bundle}:{_CA_BUNDLE}:ro"]
+            values |= {name: _CA_BUNDLE for name in ("PIP_CERT", "CA_BUNDLE") if name in declared}
+        with tempfile.TemporaryDirectory() as folder:
+            if "CONSTRAINTS" in declared and not _reachable(_default(dockerfile, "CONSTRAINTS")):
+                file = Path(folder) / "constraints.txt"
+                file.write_text(locked_constraints())
+                options += ["-v", f"{file}:{_CONSTRAINTS}:ro"]
+                values["CONSTRAINTS"] = _CONSTRAINTS
+            self._bud(dockerfile, made, paths.REPOSITORY, [*options, *_arguments(values)])
 
-    def _quiet(self, *arguments: str) -> bool:
-        return subprocess.run([*self._command, *arguments], capture_output=True).returncode == 0
+    def save(self, made: str, archive: Path) -> None:
+        run([*self._command, "push", "--quiet", made, f"docker-archive:{archive}:{made}"], made)
+
+    def _bud(self, dockerfile: str, made: str, context: Path, options: list[str]) -> None:
+        how = ["--isolation=chroot", "--network=host", "--pull-never", "--layers"]
+        run([*self._command, "bud", *how, *options, "-f", "-", "-t", made, str(context)], made, stdin=dockerfile)
 
 
-def _build_arguments() -> list[str]:
-    return ["--build-arg", f"SPARK_VERSION={versions.SPARK}"]
+def locked_constraints() -> str:
+    """What uv.lock pins for Airflow, as pip's constraints: for a build that can't reach Airflow's own file."""
+    command = ["uv", "export", "--quiet", "--frozen", "--only-group", "airflow", "--no-hashes", "--no-emit-project"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=paths.REPOSITORY)
+    if done.returncode:
+        raise ImageError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _default(dockerfile: str, argument: str) -> str:
+    """The default of a build argument, with the pinned versions put in."""
+    found = re.search(rf"^ARG {argument}=(\S+)$", dockerfile, re.MULTILINE)
+    text = found[1] if found else ""
+    for name, version in VERSIONS.items():
+        text = text.replace(f"${{{name}}}", version)
+    return text
+
+
+def _reachable(url: str) -> bool:
+    try:
+        return httpx.head(url, timeout=5, follow_redirects=True).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _arguments(values: dict[str, str]) -> list[str]:
+    return [word for name, value in values.items() for word in ("--build-arg", f"{name}={value}")]
 
 
 def _ca_bundle() -> str | None:
@@ -130,7 +231,8 @@ def _ca_bundle() -> str | None:
     return os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
 
 
-def _run(command: list[str], what: str, stdin: str | None = None) -> None:
+def run(command: list[str], what: str, stdin: str | None = None) -> None:
+    """Run a builder's command with its output in images.log. Raises ImageError with its last words."""
     log = paths.cache() / "images.log"
     with log.open("a") as output:
         inside = cgroups.build_command(command)
@@ -138,40 +240,3 @@ def _run(command: list[str], what: str, stdin: str | None = None) -> None:
     if done.returncode:
         last = "\n".join(log.read_text(errors="replace").strip().splitlines()[-8:])
         raise ImageError(f"{what}: `{command[0]}` failed (whole output: {log}). Its last words:\n{last}")
-
-
-def _containerd_version() -> str:
-    return subprocess.run(["containerd", "--version"], capture_output=True, text=True).stdout.strip()
-
-
-def _bake(archives: list[Path], folder: Path) -> None:
-    """Import the archives into a containerd of our own and keep its root."""
-    new = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    state = paths.RUN / "bake"
-    state.mkdir(parents=True, exist_ok=True)
-    socket = state / "containerd.sock"
-    config = new.with_suffix(".toml")
-    config.write_text(
-        f'version = 2\nroot = "{new}"\nstate = "{state}"\n'
-        f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n[grpc]\n  address = "{socket}"\n'
-    )
-    log = paths.cache() / "images.log"
-    cgroups.create("bake")
-    try:
-        cgroups.spawn("bake", ["containerd", "-c", str(config)], log)
-        deadline = time.monotonic() + 30
-        while not socket.exists():
-            if time.monotonic() > deadline:
-                raise ImageError(f"containerd did not start; see {log}")
-            time.sleep(0.05)
-        for archive in archives:
-            importing = ["ctr", "--address", str(socket), "--namespace", "k8s.io", "images", "import"]
-            _run([*importing, "--snapshotter", "overlayfs", str(archive)], archive.stem)
-    finally:
-        cgroups.kill("bake")
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(state)
-        config.unlink(missing_ok=True)
-    new.rename(folder)

@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 from infra import naming
 from infra.local import addresses, cgroups, control_plane, lake, network, paths, rbac, sysctls
 from infra.local.aws import amount
-from infra.local.images import GoldenRoot
+from infra.local.golden import GoldenRoot
 from infra.local.kube import core_api
 from infra.local.machine import host_size
 from infra.local.machine_files import Size, TooSmallError, reservations

@@ -1,8 +1,12 @@
 """What pods can have of a machine: the kubelet's own arithmetic on EC2's figures.
 
 These numbers stand in the autoscaler's tags, in the capacity document and, on the local cloud, in each kubelet's
-reservations, so that a job sized to a machine fits the machine. Sources: nodeadm's kubelet configuration
-(awslabs/amazon-eks-ami) for kubeReserved and evictionHard.
+reservations, so that a job sized to a machine fits the machine. They never promise more than the machine will have:
+tests/infra/test_allocatable.py compares them with nodes that people have published.
+
+Sources: nodeadm's kubelet configuration (awslabs/amazon-eks-ami) for kubeReserved and evictionHard. nodeadm reserves
+memory for as many pods as the type's network interfaces could hold, whatever maxPods says
+(awslabs/amazon-eks-ami#1698), so the user data says `kube_reserved` itself.
 """
 
 from __future__ import annotations
@@ -17,8 +21,11 @@ KERNEL_SHARE = 0.075
 """Part of EC2's memory that firmware and kernel keep, so that it is not in MemTotal. An estimate on the safe side:
 Karpenter reckons with the same 7.5 % (VM_MEMORY_OVERHEAD_PERCENT); large machines lose less."""
 
-FILESYSTEM_SHARE = 0.02
-"""Part of the root volume that partitions and XFS itself take; an estimate on the safe side."""
+ROOT_FILESYSTEM_BYTES = 128 * MIB
+"""What partitions and XFS take of a root volume; the AMI's own, however large the volume is grown: 76 MiB seen."""
+
+INSTANCE_STORE_SHARE = 0.02
+"""Part of the instance store that RAID0 and XFS take; an estimate on the safe side."""
 
 EVICTION_MEMORY_BYTES = 100 * MIB
 EVICTION_STORAGE_SHARE = 0.10
@@ -35,16 +42,31 @@ class Allocatable:
     pods: int
 
 
-def allocatable(machine: InstanceType, max_pods: int, root_volume_gib: int) -> Allocatable:
-    """What pods can have of one machine. Memory and storage are rounded down to whole MiB."""
+def allocatable(machine: InstanceType, max_pods: int, root_volume_gib: int, nvme: bool = False) -> Allocatable:
+    """What pods can have of one machine; with `nvme` they live on the instance store instead of the root volume.
+
+    Memory and storage are rounded down to whole MiB.
+    """
     memory = machine.memory_bytes * (1 - KERNEL_SHARE) - reserved_memory_bytes(max_pods) - EVICTION_MEMORY_BYTES
-    storage = root_volume_gib * GIB * (1 - FILESYSTEM_SHARE) * (1 - EVICTION_STORAGE_SHARE) - RESERVED_STORAGE_BYTES
+    filesystem = (
+        machine.nvme_bytes * (1 - INSTANCE_STORE_SHARE) if nvme else root_volume_gib * GIB - ROOT_FILESYSTEM_BYTES
+    )
+    storage = filesystem * (1 - EVICTION_STORAGE_SHARE) - RESERVED_STORAGE_BYTES
     return Allocatable(
         cpu_millis=machine.vcpu * 1000 - reserved_cpu_millis(machine.vcpu),
         memory_bytes=int(memory // MIB) * MIB,
         ephemeral_storage_bytes=int(storage // MIB) * MIB,
         pods=max_pods,
     )
+
+
+def kube_reserved(vcpu: int, max_pods: int) -> dict[str, str]:
+    """The kubelet's `kubeReserved` that `allocatable` reckons with."""
+    return {
+        "cpu": f"{reserved_cpu_millis(vcpu)}m",
+        "memory": f"{reserved_memory_bytes(max_pods) // MIB}Mi",
+        "ephemeral-storage": f"{RESERVED_STORAGE_BYTES // GIB}Gi",
+    }
 
 
 def reserved_cpu_millis(vcpu: int) -> int:

@@ -1,6 +1,7 @@
 """Tags of a pool's Auto Scaling Group: how the cluster-autoscaler finds it and knows its machines before there is one.
 
 Without the resource tags the autoscaler reckons with what EC2 sells, and buys machines for pods that never fit them.
+Processor, operating system, instance type and zone need no tags: it takes them from the group's first type and zone.
 Source of the keys: kubernetes/autoscaler, cluster-autoscaler/cloudprovider/aws/README.md.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from infra.aws.allocatable import MIB, Allocatable
-from tidepool.capacity import LABEL_PREFIX, Taint
+from tidepool.capacity import Taint
 
 PREFIX = "k8s.io/cluster-autoscaler/"
 TEMPLATE = PREFIX + "node-template/"
@@ -19,20 +20,18 @@ def render(
     *,
     cluster: str,
     group: str,
-    owner: str,
-    environment: str,
-    pool: str,
+    ownership: Mapping[str, str],
     labels: Mapping[str, str],
     taints: Sequence[Taint],
     resources: Allocatable,
     gpus: int,
     unneeded_time: str,
 ) -> dict[str, str]:
-    """Tags by key. `unneeded_time`: how long a machine idles before it is given back, such as `10m`."""
+    """Tags by key. ownership: the cost-allocation tags; unneeded_time: idle time before scale-down, such as `10m`."""
     tags = {
         "Name": group,
         f"kubernetes.io/cluster/{cluster}": "owned",
-        **ownership(owner, environment, pool),
+        **ownership,
         f"{PREFIX}enabled": "true",
         f"{PREFIX}{cluster}": "owned",
         f"{TEMPLATE}resources/cpu": f"{resources.cpu_millis}m",
@@ -48,10 +47,6 @@ def render(
     return dict(sorted(tags.items()))
 
 
-def ownership(owner: str, environment: str, pool: str) -> dict[str, str]:
-    """The cost-allocation tags, which machines and volumes carry too."""
-    return {
-        f"{LABEL_PREFIX}owner": owner,
-        f"{LABEL_PREFIX}environment": environment,
-        f"{LABEL_PREFIX}pool": pool,
-    }
+def for_machines(key: str) -> bool:
+    """Whether machines carry a tag of their group too; what only the autoscaler reads would use up their 50."""
+    return not key.startswith(PREFIX)

@@ -57,6 +57,7 @@ def kubelet_config(
     # (cordon, evict) stands in for it.
     asked.pop("shutdownGracePeriod", None)
     asked.pop("shutdownGracePeriodCriticalPods", None)
+    asked.pop("kubeReserved", None)  # what it keeps from pods is in systemReserved, which makes up for the whole host
     return asked | {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",

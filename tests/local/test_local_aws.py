@@ -23,9 +23,7 @@ def described(**changes: Any) -> dict[str, Any]:
     tags = asg_tags.render(
         cluster="local",
         group="local-spot",
-        owner="me",
-        environment="local",
-        pool="spot",
+        ownership={"tidepool.dev/pool": "spot"},
         labels={"tidepool.dev/pool": "spot"},
         taints=[Taint("tidepool.dev/pool", "spot", "NoSchedule")],
         resources=Allocatable(1930, 7000 * MIB, 16 * GIB, 20),

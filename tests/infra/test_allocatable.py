@@ -9,12 +9,12 @@ from infra.aws.instance_types import architecture, table
 @pytest.mark.parametrize(
     ("name", "max_pods", "cpu_millis", "memory_mib", "storage_mib"),
     [
-        # memory: 92.5 % of EC2's figure - (255 + 11 x pods) MiB - 100 MiB; storage: 80 GiB x 0.98 x 0.9 - 1 GiB
-        ("m5.large", 20, 1930, 7002, 71229),
-        ("m5.large", 110, 1930, 6012, 71229),
-        ("c6a.large", 20, 1930, 3213, 71229),
-        ("m6i.xlarge", 20, 3920, 14580, 71229),
-        ("m6i.4xlarge", 20, 15890, 60045, 71229),
+        # memory: 92.5 % of EC2's figure - (255 + 11 x pods) MiB - 100 MiB; storage: (80 GiB - 128 MiB) x 0.9 - 1 GiB
+        ("m5.large", 20, 1930, 7002, 72588),
+        ("m5.large", 110, 1930, 6012, 72588),
+        ("c6a.large", 20, 1930, 3213, 72588),
+        ("m6i.xlarge", 20, 3920, 14580, 72588),
+        ("m6i.4xlarge", 20, 15890, 60045, 72588),
     ],
 )
 def test_allocatable_is_what_the_kubelet_will_report(

@@ -1,108 +1,128 @@
-"""The EKS cluster that machines join, and how to reach it."""
+"""The EKS cluster: its control plane, who may reach it, its encryption and its logs. Machines and addons come after."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
+import pulumi_eks as eks
 
-from infra.aws import user_data
-from tidepool.capacity import Taint
+from infra.aws import access, kubeconfig, machines, subnets
+from infra.settings.model import AwsPool, EksCluster
+
+LOG_TYPES = ("api", "audit", "authenticator", "controllerManager", "scheduler")
+KEY_DELETION_DAYS = 30  # the longest that AWS allows
 
 
 @dataclass(frozen=True)
-class Cluster:
-    """What machines and services need to know of a cluster.
+class ClusterArgs:
+    """Inputs of a cluster. subnet_ids: private ones; node_role_arn: of machines that EKS does not manage itself.
 
-    certificate_authority: the API server's CA, PEM in base64. subnet_ids: by zone. kubeconfig: JSON without secrets.
+    protect: it can't be destroyed before a deployment has taken this back.
     """
 
-    name: str
-    endpoint: pulumi.Output[str]
-    certificate_authority: pulumi.Output[str]
-    service_cidr: pulumi.Output[str]
+    cluster: EksCluster
+    region: str
+    vpc_id: pulumi.Input[str]
+    subnet_ids: Sequence[pulumi.Input[str]]
+    node_role_arn: pulumi.Input[str]
+    protect: bool
+    tags: Mapping[str, str]
+
+
+class Cluster(pulumi.ComponentResource):
+    """A control plane without machines and without addons.
+
+    name: known once the cluster is there; api_server: where it is; service_cidr: addresses of Services;
+    security_group_id: the group that EKS made, in which machines and control plane may talk; kubeconfig: JSON.
+    """
+
+    name: pulumi.Output[str]
+    api_server: pulumi.Output[kubeconfig.ApiServer]
+    service_cidr: str
     security_group_id: pulumi.Output[str]
-    subnet_ids: dict[str, pulumi.Output[Sequence[str]]]
     kubeconfig: pulumi.Output[str]
 
-    def subnets(self, zones: Sequence[str]) -> pulumi.Output[list[str]]:
-        """The subnets in the given zones."""
-        each = pulumi.Output.all(*(self.subnet_ids[zone] for zone in zones))
-        return each.apply(lambda found: [subnet for subnets in found for subnet in subnets])
+    def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tidepool:aws:Cluster", name, {}, opts)
+        cluster = args.cluster
+        self._name = cluster.name
+        key = aws.kms.Key(
+            f"{name}-secrets",
+            description=f"Envelope encryption of Kubernetes Secrets of the EKS cluster {cluster.name}",
+            enable_key_rotation=True,
+            deletion_window_in_days=KEY_DELETION_DAYS,
+            tags=dict(args.tags),
+            opts=pulumi.ResourceOptions(parent=self, protect=args.protect),
+        )
+        # EKS would make it by itself, to keep logs forever.
+        logs = aws.cloudwatch.LogGroup(
+            f"{name}-logs",
+            name=f"/aws/eks/{cluster.name}/cluster",
+            retention_in_days=cluster.log_days,
+            tags=dict(args.tags),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        made = eks.Cluster(
+            f"{name}-eks",
+            name=cluster.name,
+            version=cluster.version,
+            vpc_id=args.vpc_id,
+            subnet_ids=list(args.subnet_ids),
+            endpoint_private_access=True,
+            endpoint_public_access=bool(cluster.public_access_cidrs),
+            public_access_cidrs=list(cluster.public_access_cidrs) or None,
+            kubernetes_service_ip_address_range=subnets.SERVICE_CIDR,
+            encryption_config_key_arn=key.arn,
+            enabled_cluster_log_types=list(LOG_TYPES),
+            authentication_mode=eks.AuthenticationMode.API,
+            access_entries=_access_entries(args),
+            deletion_protection=args.protect,
+            # Machines, their role and security groups are our own, and so are the addons.
+            skip_default_node_group=True,
+            skip_default_security_groups=True,
+            create_instance_role=False,
+            bootstrap_self_managed_addons=False,
+            use_default_vpc_cni=True,  # "don't make the addon"
+            kube_proxy_addon_options=eks.KubeProxyAddonOptionsArgs(enabled=False),
+            coredns_addon_options=eks.CoreDnsAddonOptionsArgs(enabled=False),
+            tags=dict(args.tags),
+            opts=pulumi.ResourceOptions(parent=self, protect=args.protect, depends_on=[logs]),
+        )
+        self.api_server = made.kubeconfig_json.apply(kubeconfig.parse)
+        self.name = self.api_server.apply(lambda _: cluster.name)
+        self.service_cidr = subnets.SERVICE_CIDR
+        self.security_group_id = made.cluster_security_group_id
+        self.kubeconfig = self.api_server.apply(lambda server: kubeconfig.render(cluster.name, args.region, server))
+        self.register_outputs({"name": self.name, "kubeconfig": self.kubeconfig})
 
-    def user_data(self, max_pods: int, labels: Mapping[str, str], taints: Sequence[Taint]) -> pulumi.Output[str]:
-        """The user data of machines that join this cluster, as plain text."""
-        known = pulumi.Output.all(self.endpoint, self.certificate_authority, self.service_cidr)
-        return known.apply(
-            lambda facts: user_data.render(
-                cluster=self.name,
-                endpoint=facts[0],
-                certificate_authority=facts[1],
-                service_cidr=facts[2],
-                max_pods=max_pods,
-                labels=labels,
-                taints=taints,
+    def user_data(self, pool: AwsPool) -> pulumi.Output[str]:
+        """The user data of a pool's machines, as plain text."""
+        return self.api_server.apply(
+            lambda server: machines.machine_user_data(
+                self._name,
+                pool,
+                endpoint=server.endpoint,
+                certificate_authority=server.certificate_authority,
+                service_cidr=self.service_cidr,
             )
         )
 
 
-def look_up(name: str, region: str, zones: Sequence[str]) -> Cluster:
-    """An EKS cluster that is there already, with those of its own subnets that lie in the zones."""
-    found = aws.eks.get_cluster_output(name=name)
-    certificate_authority = found.certificate_authorities[0].data
-    return Cluster(
-        name=name,
-        endpoint=found.endpoint,
-        certificate_authority=certificate_authority,
-        service_cidr=found.kubernetes_network_configs[0].service_ipv4_cidr,
-        security_group_id=found.vpc_config.cluster_security_group_id,
-        subnet_ids={zone: _subnet_ids(name, found.vpc_config.subnet_ids, zone) for zone in zones},
-        kubeconfig=pulumi.Output.all(found.endpoint, certificate_authority).apply(
-            lambda known: kubeconfig(name, region, endpoint=known[0], certificate_authority=known[1])
-        ),
-    )
-
-
-def kubeconfig(name: str, region: str, endpoint: str, certificate_authority: str) -> str:
-    """A kubeconfig that asks the AWS CLI for a token at each use, as JSON."""
-    login = {
-        "apiVersion": "client.authentication.k8s.io/v1beta1",
-        "command": "aws",
-        "args": ["eks", "get-token", "--cluster-name", name, "--region", region, "--output", "json"],
-        "interactiveMode": "Never",
-    }
-    document = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [
-            {"name": name, "cluster": {"server": endpoint, "certificate-authority-data": certificate_authority}}
-        ],
-        "users": [{"name": name, "user": {"exec": login}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
-        "current-context": name,
-    }
-    return json.dumps(document)
-
-
-def _subnet_ids(cluster: str, subnets: pulumi.Output[Sequence[str]], zone: str) -> pulumi.Output[Sequence[str]]:
-    found = aws.ec2.get_subnets_output(
-        filters=subnets.apply(
-            lambda ids: [
-                aws.ec2.GetSubnetsFilterArgs(name="subnet-id", values=ids),
-                aws.ec2.GetSubnetsFilterArgs(name="availability-zone", values=[zone]),
-            ]
+def _access_entries(args: ClusterArgs) -> dict[str, eks.AccessEntryArgs]:
+    """Named roles, and the machines' role; whoever creates the cluster becomes an admin by EKS's own doing."""
+    whole = aws.eks.AccessPolicyAssociationAccessScopeArgs(type="cluster")
+    entries = {
+        each.name: eks.AccessEntryArgs(
+            principal_arn=each.principal,
+            access_policies={"policy": eks.AccessPolicyAssociationArgs(policy_arn=each.policy, access_scope=whole)},
+            tags=dict(args.tags),
         )
+        for each in access.granted(args.cluster.admins, args.cluster.viewers)
+    }
+    nodes = eks.AccessEntryArgs(
+        principal_arn=args.node_role_arn, type=eks.AccessEntryType.EC2_LINUX, tags=dict(args.tags)
     )
-    return found.ids.apply(lambda ids: _at_least_one(cluster, zone, ids))
-
-
-def _at_least_one(cluster: str, zone: str, ids: Sequence[str]) -> Sequence[str]:
-    if not ids:
-        raise pulumi.RunError(
-            f"cluster {cluster} has no subnet in {zone}; take the zone out of the pools in the stack file, or give the "
-            "cluster a subnet there"
-        )
-    return ids
+    return {**entries, "nodes": nodes}

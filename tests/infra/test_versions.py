@@ -30,4 +30,8 @@ def test_every_version_is_exact_and_says_where_to_look_for_the_next() -> None:
     lines = [line for line in Path(versions.__file__).read_text().splitlines() if " = " in line]
     assert lines
     for line in lines:
-        assert re.fullmatch(r'[A-Z_]+ = "\d+\.\d+\.\d+"  # https://.+', line), line
+        assert re.fullmatch(r'[A-Z_]+ = "(\d+|\d+\.\d+\.\d+|v\d+\.\d+\.\d+-eksbuild\.\d+)"  # https://.+', line), line
+
+
+def test_kube_proxy_on_eks_is_of_the_clusters_minor_version() -> None:
+    assert versions.EKS_KUBE_PROXY.removeprefix("v").split(".")[:2] == versions.KUBERNETES.split(".")[:2]

@@ -111,6 +111,7 @@ def test_the_kubelet_takes_its_labels_taints_and_settings_from_the_user_data() -
         certificate_authority="Y2E=",
         service_cidr="10.96.0.0/16",
         max_pods=20,
+        reserved={"memory": "475Mi"},
         labels={"tidepool.dev/pool": "spot"},
         taints=[Taint("tidepool.dev/pool", "spot", "NoSchedule")],
     )
@@ -136,6 +137,7 @@ def test_the_kubelet_takes_its_labels_taints_and_settings_from_the_user_data() -
     )
     assert kubelet["maxPods"] == 20
     assert kubelet["singleProcessOOMKill"] is True
+    assert (kubelet["systemReserved"], "kubeReserved" in kubelet) == ({"cpu": "70m"}, False)
     assert kubelet["authentication"]["anonymous"] == {"enabled": False}
     assert "--node-labels=tidepool.dev/pool=spot" in flags
     assert "--register-with-taints=tidepool.dev/pool=spot:NoSchedule" in flags

@@ -7,6 +7,7 @@ import signal
 import typer
 
 from infra.cli import local
+from infra.cli.check import check
 from infra.cli.demo import demo
 from infra.cli.test import test
 
@@ -17,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command()(check)
 app.command()(demo)
 app.command()(test)
 app.add_typer(local.app, name="local")

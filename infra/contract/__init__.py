@@ -10,24 +10,34 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from infra import capacity_document
 from infra.contract import dag_source, environment, jobs
 from infra.contract.problem import ContractError as ContractError
 from infra.contract.problem import Problem as Problem
+from infra.contract.problem import by_place
 from infra.contract.template import Template as Template
 from infra.settings.model import Settings
+from infra.settings.services import OWN_IMAGES
 from tidepool.capacity import Capacity
+
+
+def planned(settings: Settings) -> Capacity:
+    """The capacity document before anything is deployed: names that only the cloud gives have stand-ins."""
+    built = {name: f"tidepool.invalid/{name}:built" for name in OWN_IMAGES} if settings.images.build else {}
+    lake = settings.lake.uri or "s3a://lake"
+    return capacity_document.build(settings, lake=lake, images={**built, **settings.images.references})
 
 
 def check(settings: Settings, capacity: Capacity, dags: Path) -> None:
     """Raise ContractError with every problem of an environment and of the DAG files in a folder."""
     reading = dag_source.read(dags, capacity)
-    if found := sorted({*problems(settings, capacity, reading.templates), *reading.problems}):
+    if found := by_place([*problems(settings, capacity, reading.templates), *reading.problems]):
         raise ContractError(settings.environment, found)
 
 
 def problems(settings: Settings, capacity: Capacity, templates: Iterable[Template]) -> list[Problem]:
     """Every problem of an environment with these jobs, by place; empty where all is well."""
-    found = set(environment.problems(settings, capacity))
+    found = environment.problems(settings, capacity)
     for template in templates:
-        found.update(jobs.problems(template, settings, capacity))
-    return sorted(found)
+        found += jobs.problems(template, settings, capacity)
+    return by_place(found)

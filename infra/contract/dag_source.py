@@ -81,13 +81,13 @@ def _read(reading: Reading, where: str, operator: str, given: dict[str, Any], ca
     task = str(given.get("task_id", "?"))
     unknown = sorted(name for name, value in given.items() if name in _DECISIVE and _has_unknown(value))
     if unknown:
-        reading.unread.append(f"{where}: task {task}: {', '.join(unknown)} not known before the file runs")
+        reading.unread.append(f"{where}: task {task!r}: {', '.join(unknown)} not known before the file runs")
         return
     own = operator != STOCK_OPERATOR
     try:
         pod = _job_pod(operator, task, given, capacity) if own else _bare_pod(given)
     except JobError as error:
-        reading.problems.append(Problem(where, "job", str(error), "Ask for what the stack's pools have"))
+        reading.problems.append(Problem(where, "job", str(error).rstrip("."), "Ask for what the stack's pools have"))
         return
     _lay_over(pod, given)
     wait = given.get("schedule_timeout_seconds")
@@ -97,7 +97,7 @@ def _read(reading: Reading, where: str, operator: str, given: dict[str, Any], ca
     reading.templates.append(
         Template(
             where=where,
-            subject=f"task {task}",
+            subject=f"task {task!r}",
             pod=pod,
             schedule_timeout_seconds=wait if isinstance(wait, int) else None,
             execution_timeout_seconds=limit.total_seconds() if isinstance(limit, timedelta) else None,

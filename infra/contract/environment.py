@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from infra import naming
 from infra.aws import asg_tags, machines, user_data
 from infra.contract import daemons, jobs
 from infra.contract.problem import Problem
@@ -138,22 +137,13 @@ def _times(settings: Settings) -> Iterator[Problem]:
 
 
 def _lake(settings: Settings) -> Iterator[Problem]:
-    uri = urlsplit(settings.lake.uri)
-    host = uri.hostname or ""
-    inside = "." not in host or f".{naming.PLATFORM_NAMESPACE}" in host or ".svc" in host
-    if uri.scheme == "hdfs" and inside and settings.services.hdfs is None:
+    scheme = urlsplit(settings.lake.uri).scheme
+    if isinstance(settings.cloud, AwsCloud) and scheme not in ("", "s3a", "hdfs"):
         yield Problem(
             key(settings, "lake.uri"),
             "lake",
-            f"{settings.lake.uri} lies on this environment's own HDFS, and none is deployed",
-            "Add tidepool:services.hdfs, or name another lake",
-        )
-    if isinstance(settings.cloud, AwsCloud) and uri.scheme not in ("s3a", "hdfs"):
-        yield Problem(
-            key(settings, "lake.uri"),
-            "lake",
-            f"{settings.lake.uri}: machines on AWS have no credentials for {uri.scheme}://",
-            "Take a lake on s3a:// or hdfs://",
+            f"{settings.lake.uri}: machines on AWS have no credentials for {scheme}://",
+            "Take a lake on s3a:// or hdfs://, or leave the key away for the environment's own bucket",
         )
 
 
@@ -202,7 +192,7 @@ def _sample(where: str, subject: str, job: Job, settings: Settings, capacity: Ca
     try:
         placement = sizing.place(job, capacity)
     except JobError as error:
-        yield Problem(where, "job", str(error).replace("task 'sample'", subject), "Correct the pools")
+        yield Problem(where, "job", str(error).replace("task 'sample'", subject).rstrip("."), "Correct the pools")
         return
     image = next(iter(capacity.images.values()), "")
     template = Template(where, subject, pods.manifest(placement, image, capacity))

@@ -62,25 +62,33 @@ def _machines(template: Template, settings: Settings, capacity: Capacity) -> Ite
             "Select a job pool's machines, and tolerate no more than their taint",
         )
     if not jobs:
-        reasons = "; ".join(f"{name}: {', '.join(why)}" for name, why in refused.items() if capacity.pools[name].jobs)
         yield _problem(
             template,
             "unschedulable",
-            f"no machine of any job pool would ever take its pod ({reasons or 'there is no job pool'})",
+            f"no machine of any job pool would ever take its pod ({_reasons(refused, capacity)})",
             "Use tidepool's operators, which choose the pool themselves, or correct selector, tolerations and size",
         )
         return
     yield from _fallback(template, jobs)
-    yield from _architecture(template, jobs, settings)
+    yield from _architecture(template, jobs, settings, capacity)
     gpus = scheduling.requests(template.pod).gpus
     for pool in jobs:
         if pool.gpus and not gpus:
             yield _problem(
                 template,
                 "gpu",
-                f"its pod can land on {pool.name}, whose machines have {pool.gpus} GPUs each, and asks for none",
+                f"its pod can land on {pool.name}, whose machines have {_gpus(pool.gpus)} each, and asks for none",
                 "Ask for GPUs, or name a pool without",
             )
+
+
+def _reasons(refused: Mapping[str, list[str]], capacity: Capacity) -> str:
+    """Why each job pool refuses a pod; pools that do so for the same reasons together."""
+    by_reasons: dict[str, list[str]] = {}
+    for name, why in refused.items():
+        if capacity.pools[name].jobs:
+            by_reasons.setdefault(", ".join(why), []).append(name)
+    return "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reasons.items()) or "there is no job pool"
 
 
 def _fallback(template: Template, pools: list[Pool]) -> Iterator[Problem]:
@@ -104,9 +112,8 @@ def _fallback(template: Template, pools: list[Pool]) -> Iterator[Problem]:
         )
 
 
-def _architecture(template: Template, pools: list[Pool], settings: Settings) -> Iterator[Problem]:
-    own = settings.images.references.values()
-    if settings.images.build is False and not any(image in own for image in _names(template)):
+def _architecture(template: Template, pools: list[Pool], settings: Settings, capacity: Capacity) -> Iterator[Problem]:
+    if not any(image in capacity.images.values() for image in _names(template)):
         return  # somebody else's image: nothing is known of it
     for pool in pools:
         if pool.architecture not in settings.images.architectures:
@@ -137,11 +144,11 @@ def _namespace(
         return
     tenant = spaces[name]
     yield from _quota(template, asked, tenant)
-    for violation in pod_security.violations(template.pod, tenant.pod_security):
+    if violations := pod_security.violations(template.pod, tenant.pod_security):
         yield _problem(
             template,
             "pod-security",
-            f"namespace {name} enforces Pod Security {tenant.pod_security}, and {violation}",
+            f"namespace {name} enforces Pod Security {tenant.pod_security}, and {'; '.join(violations)}",
             "Change the pod; `tenants.<team>.pod_security` would lower the guard for all of the team's jobs",
         )
     account = spec.get("serviceAccountName") or "default"
@@ -182,7 +189,7 @@ def _quota(template: Template, asked: scheduling.Amount, tenant: Tenant) -> Iter
     for what, much, most, key in (
         (f"{asked.cpu_millis / 1000:g} CPUs", asked.cpu_millis, tenant.cpu * 1000, "cpu"),
         (f"{human(asked.memory_bytes)} of memory", asked.memory_bytes, tenant.memory_gib * GIB, "memory_gib"),
-        (f"{asked.gpus} GPUs", asked.gpus, tenant.gpus, "gpus"),
+        (_gpus(asked.gpus), asked.gpus, tenant.gpus, "gpus"),
         ("one pod", 1, tenant.pods, "pods"),
     ):
         if much > most:
@@ -234,6 +241,10 @@ def _time(template: Template) -> Iterator[Problem]:
             f"{SCALE_UP_SECONDS} s",
             "Raise execution_timeout by that much",
         )
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"
 
 
 def _names(template: Template) -> list[str]:

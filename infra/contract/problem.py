@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Problem:
-    """One thing that would not work. where: file with line or key; rule: a short name; do: what to do about it."""
+    """One thing that would not work. where: file with line or key; rule: a short name; do: what to do about it.
+
+    what and do are phrases without a full stop.
+    """
 
     where: str
     rule: str
@@ -17,6 +21,16 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}. {self.do}. [{self.rule}]"
+
+
+def by_place(problems: Iterable[Problem]) -> list[Problem]:
+    """Each problem once, in the order of files and lines."""
+    return sorted(set(problems), key=lambda each: (_natural(each.where), each.rule, each.what))
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    """Line 9 comes before line 10."""
+    return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"(\d+)", text)]
 
 
 class ContractError(Exception):

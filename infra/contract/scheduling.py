@@ -166,4 +166,4 @@ def _too_large(asked: Amount, pool: Pool, daemons: Amount) -> Iterator[str]:
     if asked.storage_bytes > storage:
         yield f"it asks for {human(asked.storage_bytes)} of ephemeral storage, and a machine has {human(storage)}"
     if asked.gpus > pool.gpus:
-        yield f"it asks for {asked.gpus} GPUs, and a machine has {pool.gpus or 'none'}"
+        yield f"it asks for {asked.gpus} of {GPU_RESOURCE}, and a machine has {pool.gpus or 'none'}"

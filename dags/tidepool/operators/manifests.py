@@ -1,0 +1,122 @@
+"""The pods that DAG files would launch, as JSON: what `tidepool check` looks at. Runs the files, as Airflow does.
+
+    python -m tidepool.operators.manifests DAGS DOCUMENT=OUTPUT …
+
+For each capacity document one output: {"errors": […], "tasks": […], "unread": […]}, described by `collect`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.dag_processing.dagbag import BundleDagBag
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.operators.spark_kubernetes import SparkKubernetesOperator
+from airflow.sdk.bases.operator import BaseOperator
+from airflow.sdk.definitions.mappedoperator import MappedOperator
+from kubernetes.client import ApiClient
+
+from tidepool.capacity import PATH_VARIABLE
+
+
+def main(arguments: list[str]) -> int:
+    """Read the DAG folder once for each document, each time in a process of its own: modules may keep what they read."""
+    folder, *pairs = arguments
+    failed = 0
+    for pair in pairs:
+        document, _, output = pair.partition("=")
+        child = os.fork()  # Airflow is imported by now, which is most of the work
+        if not child:
+            os.environ[PATH_VARIABLE] = document
+            try:
+                Path(output).write_text(json.dumps(collect(Path(folder))), encoding="utf-8")
+            except BaseException as error:  # noqa: BLE001 - nothing of the parent's may run in here
+                print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                os._exit(1)
+            os._exit(0)
+        failed |= os.waitpid(child, 0)[1]
+    return 1 if failed else 0
+
+
+def collect(folder: Path) -> dict[str, list[Any]]:
+    """Everything that the DAG files of a folder would launch.
+
+    errors: files that could not be imported, with file, line and message. tasks: file, dag, task, the pod as a manifest
+    and its timeouts in seconds. unread: tasks whose pod can't be known before they run, each with the reason.
+    """
+    bag = BundleDagBag(folder, bundle_path=folder)
+    found: dict[str, list[Any]] = {"errors": [], "tasks": [], "unread": []}
+    for file, text in bag.import_errors.items():
+        found["errors"].append(_import_error(folder, Path(file), text))
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            name = f"{Path(dag.fileloc).name}: {dag.dag_id}.{task.task_id}"
+            try:
+                operator = _operator(task)
+                if isinstance(operator, KubernetesPodOperator):
+                    found["tasks"].append({"file": str(Path(dag.fileloc)), "dag": dag.dag_id, **_pod(operator)})
+            except Exception as error:  # noqa: BLE001 - whatever a DAG's own classes raise; it is reported
+                found["unread"].append(f"{name}: {error or type(error).__name__}")
+    return found
+
+
+def _operator(task: Any) -> BaseOperator:
+    """The task's operator; of a mapped task the first of its operators, where the DAG file itself lists them."""
+    if not isinstance(task, MappedOperator):
+        return task  # type: ignore[no-any-return]
+    if not issubclass(task.operator_class, KubernetesPodOperator):
+        return BaseOperator(task_id=task.task_id)
+    return task.unmap(_first(task._get_specified_expand_input().value))
+
+
+def _first(expand: Any) -> dict[str, Any]:
+    """The arguments of a mapped task's first operator."""
+    if isinstance(expand, dict):
+        values = {
+            name: list(each)[:1] if isinstance(each, (list, tuple, dict)) else [] for name, each in expand.items()
+        }
+        if not all(values.values()):
+            unknown = ", ".join(name for name, each in values.items() if not each)
+            raise ValueError(f"mapped over {unknown}, which only a run knows")
+        return {name: each[0] for name, each in values.items()}
+    if isinstance(expand, (list, tuple)) and expand and isinstance(expand[0], dict):
+        return dict(expand[0])
+    raise ValueError("mapped over what only a run knows")
+
+
+def _pod(operator: KubernetesPodOperator) -> dict[str, Any]:
+    if isinstance(operator, SparkKubernetesOperator):
+        raise ValueError("a SparkApplication, whose pods the spark-operator makes")
+    pod: dict[str, Any] = ApiClient().sanitize_for_serialization(operator.build_pod_request_obj(dry_run=True))
+    limit = operator.execution_timeout
+    return {
+        "task": operator.task_id,
+        "pod": pod,
+        "schedule_timeout_seconds": operator.schedule_timeout_seconds,
+        "execution_timeout_seconds": limit.total_seconds() if isinstance(limit, timedelta) else None,
+    }
+
+
+def _import_error(folder: Path, file: Path, text: str) -> dict[str, Any]:
+    """File, line and message of what Airflow keeps as a traceback: the last line of it that is in a DAG file."""
+    file = file if file.is_absolute() else folder / file
+    lines = list(_lines(text, file))
+    message = next((line for line in reversed(text.splitlines()) if line.strip()), "it could not be imported")
+    return {"file": str(file), "line": lines[-1] if lines else 1, "message": message.strip()}
+
+
+def _lines(text: str, file: Path) -> Iterator[int]:
+    for match in re.finditer(r'File "([^"]+)", line (\d+)', text):
+        if Path(match[1]) == file:
+            yield int(match[2])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,146 @@
+"""`tidepool check`: would every job of the DAG files find a machine, in every environment?"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from infra import contract, settings
+from infra.cli import dag_pods
+from infra.cli.options import JsonOption
+from infra.contract import Problem, dag_source
+from infra.contract.problem import by_place
+from infra.contract.template import Reading
+from infra.local.paths import REPOSITORY
+from infra.settings.strict import near
+from tidepool.capacity import Capacity
+
+STACKS = REPOSITORY / "stacks"
+
+
+@dataclass
+class Result:
+    """What was found in one stack: jobs checked, problems, and jobs that nothing can be said of."""
+
+    stack: str
+    file: str
+    jobs: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+
+def check(
+    stack: Annotated[
+        str | None,
+        typer.Argument(metavar="[STACK]", help="An environment such as dev, or a stack file; else all in stacks/."),
+    ] = None,
+    dags: Annotated[
+        Path,
+        typer.Option(
+            "--dags",
+            metavar="DIR",
+            help="The folder of the DAG files.",
+            exists=True,
+            file_okay=False,
+            show_default="dags of this repository",
+        ),
+    ] = REPOSITORY / "dags",
+    as_json: JsonOption = False,
+) -> None:
+    """Check that every job of the DAG files finds a machine, room and time in an environment, before it is deployed.
+
+    Reads the stack files, imports the DAG files as Airflow does, and compares each job's pod with the machines, quotas
+    and rules of its environment. Needs no cluster and no credentials. Exits with 1 where there are problems.
+
+    \b
+    Examples:
+      tidepool check
+      tidepool check prod
+      tidepool check dev --json
+      tidepool check --dags ../our-dags
+    """
+    results = run([_file(stack)] if stack else _files(), dags)
+    if as_json:
+        typer.echo(json.dumps({"stacks": [dataclasses.asdict(each) for each in results]}, indent=2))
+    else:
+        for each in results:
+            typer.echo(_shown(each))
+    raise typer.Exit(1 if any(each.problems for each in results) else 0)
+
+
+def run(files: list[Path], dags: Path) -> list[Result]:
+    """Check each of the stack files with the DAG files of a folder."""
+    results, loaded = [], {}
+    for file in files:
+        result = Result(stack=file.name.removeprefix("Pulumi.").removesuffix(".yaml"), file=_shown_path(file))
+        results.append(result)
+        try:
+            loaded[result.stack] = settings.load(file)
+        except settings.SettingsError as error:
+            result.problems = [Problem(result.file, "settings", problem, "") for problem in error.problems]
+    documents = {name: contract.planned(stack) for name, stack in loaded.items()}
+    readings = _readings(dags, documents)
+    for result in results:
+        if result.stack in loaded:
+            reading = readings[result.stack]
+            found = contract.problems(loaded[result.stack], documents[result.stack], reading.templates)
+            result.jobs = len(reading.templates)
+            result.problems = by_place([*reading.problems, *found])
+            result.unread = reading.unread
+    return results
+
+
+def _readings(dags: Path, documents: dict[str, Capacity]) -> dict[str, Reading]:
+    source = {name: dag_source.read(dags, document) for name, document in documents.items()}
+    if not documents or importlib.util.find_spec("airflow") is None:
+        return source
+    try:
+        return dag_pods.read(dags, documents)
+    except dag_pods.DagPodsError as error:
+        for reading in source.values():
+            reading.problems.append(Problem(f"{dags.name}/", "dag-import", str(error), "Run the DAG files alone"))
+        return source
+
+
+def _files() -> list[Path]:
+    found = sorted(STACKS.glob("Pulumi.*.yaml"))
+    if not found:
+        raise typer.BadParameter(f"{STACKS} has no Pulumi.<environment>.yaml")
+    return found
+
+
+def _file(stack: str) -> Path:
+    """The stack file of an environment's name, or the file itself."""
+    named = STACKS / f"Pulumi.{stack}.yaml"
+    if named.is_file():
+        return named
+    if stack.endswith((".yaml", ".yml")):
+        if Path(stack).is_file():
+            return Path(stack)
+        raise typer.BadParameter(f"there is no file {stack}", param_hint="STACK")
+    known = [file.name.removeprefix("Pulumi.").removesuffix(".yaml") for file in _files()]
+    raise typer.BadParameter(
+        f"there is no stack {stack!r}{near(stack, known)}; the stacks are {', '.join(known)}", param_hint="STACK"
+    )
+
+
+def _shown_path(file: Path) -> str:
+    file = file.resolve()
+    return str(file.relative_to(REPOSITORY)) if file.is_relative_to(REPOSITORY) else str(file)
+
+
+def _shown(result: Result) -> str:
+    count = f"{len(result.problems)} problem{'' if len(result.problems) == 1 else 's'}" if result.problems else "ok"
+    lines = [f"{result.stack}: {count} ({result.jobs} jobs)"]
+    for problem in result.problems:
+        lines.append(f"  {problem.where}  [{problem.rule}]")
+        lines.append(f"    {problem.what}.")
+        lines += [f"    {problem.do}."] if problem.do else []
+    lines += [f"  not checked: {each}" for each in result.unread]
+    return "\n".join(lines)

@@ -1,0 +1,116 @@
+"""The pods that DAG files really launch: Airflow imports the files, in a process of its own.
+
+DAG files are programs, and not always ours. The process gets no variable of this one's environment but PATH, a home of
+its own, and a limit of time; so it sees no credentials, but it is no sandbox.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from infra.contract import dag_source
+from infra.contract.problem import Problem
+from infra.contract.template import Reading, Template
+from tidepool import capacity
+from tidepool.capacity import Capacity
+
+LIMIT_SECONDS = 180.0
+
+
+class DagPodsError(Exception):
+    """The DAG files could not be imported at all; the message says what Airflow's process said."""
+
+
+def read(dags: Path, documents: Mapping[str, Capacity]) -> dict[str, Reading]:
+    """What the DAG files of a folder launch with each of the capacity documents, by the documents' names.
+
+    What a file's import error hides is read from its source, so that one mistake does not hide the next.
+    """
+    lines = dag_source.lines(dags)
+    with tempfile.TemporaryDirectory(prefix="tidepool-check-") as folder:
+        home = Path(folder)
+        pairs = []
+        for name, document in documents.items():
+            (home / f"{name}.json").write_text(capacity.dumps(document), encoding="utf-8")
+            pairs.append(f"{home / name}.json={home / name}.pods")
+        _run(dags, pairs, home)
+        return {
+            name: _merge(
+                json.loads((home / f"{name}.pods").read_text(encoding="utf-8")),
+                dag_source.read(dags, document),
+                dags,
+                lines,
+            )
+            for name, document in documents.items()
+        }
+
+
+def _run(dags: Path, pairs: list[str], home: Path) -> None:
+    command = [sys.executable, "-m", "tidepool.operators.manifests", str(dags.resolve()), *pairs]
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "AIRFLOW_HOME": str(home / "airflow"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "100",  # down to the line of the DAG file
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": "kubernetes://",
+    }
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        cwd=home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise DagPodsError(f"importing the DAG files of {dags} took more than {LIMIT_SECONDS:.0f} s") from None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    if process.returncode:
+        raise DagPodsError(f"Airflow could not read the DAG files of {dags}:\n" + "\n".join(output.splitlines()[-10:]))
+
+
+def _merge(found: dict[str, Any], source: Reading, dags: Path, lines: Mapping[tuple[str, str], int]) -> Reading:
+    """The real pods, and from the source what no import gave."""
+    reading = Reading(problems=list(source.problems), unread=list(found["unread"]))
+    real = set()
+    for task in found["tasks"]:
+        file = Path(task["file"]).name
+        line = lines.get((file, task["task"]))
+        where = f"{dags.name}/{file}:{line}" if line else f"{dags.name}/{file}"
+        real.add(where)
+        reading.templates.append(
+            Template(
+                where=where,
+                subject=f"task {task['task']!r}",
+                pod=task["pod"],
+                schedule_timeout_seconds=task["schedule_timeout_seconds"],
+                execution_timeout_seconds=task["execution_timeout_seconds"],
+            )
+        )
+    failed = {Path(error["file"]).name for error in found["errors"]}
+    for template in source.templates:
+        if Path(template.where.partition(":")[0]).name in failed and template.where not in real:
+            reading.templates.append(template)
+    for error in found["errors"]:
+        where = f"{dags.name}/{Path(error['file']).name}:{error['line']}"
+        if where not in {problem.where for problem in source.problems}:
+            what = f"Airflow cannot import it: {error['message']}".rstrip(".")
+            reading.problems.append(Problem(where, "dag-import", what, "Correct the file"))
+    return reading

@@ -16,6 +16,7 @@ DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 PLATFORM_NAMESPACE = "tidepool"
 JOBS_NAMESPACE = "tidepool-jobs"
 AUTOSCALER_NAMESPACE = "kube-system"
+MONITORING_NAMESPACE = "monitoring"
 
 JOB_SERVICE_ACCOUNT = "job"
 AIRFLOW_SERVICE_ACCOUNT = "airflow"
@@ -24,7 +25,8 @@ CAPACITY_CONFIG_MAP = "tidepool-capacity"
 CAPACITY_KEY = "capacity.json"
 PRIORITY_CONFIG_MAP = "cluster-autoscaler-priority-expander"  # the cluster-autoscaler looks for this very name
 
-POD_SECURITY_LABEL = "pod-security.kubernetes.io/enforce"
+PLATFORM_PRIORITY_CLASS = "tidepool-platform"
+"""The PriorityClass of tidepool's own services; a job's is the capacity document's module's."""
 
 
 def group_name(cluster: str, pool: str) -> str:
@@ -52,3 +54,9 @@ SYSTEM_TAINTS = (Taint(key="CriticalAddonsOnly", value="true", effect="NoSchedul
 def tenant_namespace(tenant: str) -> str:
     """The namespace of a team's jobs."""
     return f"{PROJECT}-{tenant}"
+
+
+def pod_security_labels(level: str) -> dict[str, str]:
+    """A namespace's labels for Pod Security: what it enforces, and warnings of what "restricted" would refuse."""
+    prefix = "pod-security.kubernetes.io/"
+    return {f"{prefix}enforce": level, f"{prefix}audit": "restricted", f"{prefix}warn": "restricted"}

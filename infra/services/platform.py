@@ -1,27 +1,50 @@
-"""The platform's own namespace: the capacity document, and the identity under which Airflow launches jobs."""
+"""The platform's own namespace: what it may connect to, the capacity document, and who launches jobs."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from infra import naming
+from infra.services import network_policies
 
 
 class Platform(pulumi.ComponentResource):
-    """Namespace, capacity ConfigMap and Airflow's ServiceAccount. `capacity`: the document's text."""
+    """Namespace, network policies, capacity ConfigMap and Airflow's ServiceAccount. `capacity`: the document's text.
 
-    def __init__(self, name: str, capacity: pulumi.Input[str], opts: pulumi.ResourceOptions | None = None) -> None:
+    annotations: of the ServiceAccount, where the cloud binds identities by them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        capacity: pulumi.Input[str],
+        annotations: Mapping[str, str] | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
         super().__init__("tidepool:services:Platform", name, {}, opts)
         inside = pulumi.ResourceOptions(parent=self)
         namespace = kubernetes.core.v1.Namespace(
             f"{name}-namespace",
-            metadata={"name": naming.PLATFORM_NAMESPACE, "labels": {naming.POD_SECURITY_LABEL: "restricted"}},
+            metadata={"name": naming.PLATFORM_NAMESPACE, "labels": naming.pod_security_labels("restricted")},
             opts=inside,
         )
+        for policy, spec in network_policies.platform().items():
+            kubernetes.networking.v1.NetworkPolicy(
+                f"{name}-{policy}",
+                metadata={"name": policy, "namespace": namespace.metadata.name},
+                spec=spec,
+                opts=inside,
+            )
         kubernetes.core.v1.ServiceAccount(
             f"{name}-airflow",
-            metadata={"name": naming.AIRFLOW_SERVICE_ACCOUNT, "namespace": namespace.metadata.name},
+            metadata={
+                "name": naming.AIRFLOW_SERVICE_ACCOUNT,
+                "namespace": namespace.metadata.name,
+                "annotations": dict(annotations or {}),
+            },
             opts=inside,
         )
         kubernetes.core.v1.ConfigMap(

@@ -7,8 +7,6 @@ import pulumi
 import yaml
 
 from infra.services.autoscaler import Autoscaler, priority_list
-from infra.services.jobs import Jobs
-from infra.services.platform import Platform
 
 
 class Recorder(pulumi.runtime.Mocks):
@@ -34,39 +32,6 @@ def made_by(build: Callable[[], Any]) -> dict[str, dict[str, Any]]:
 
     program()
     return recorder.manifests
-
-
-def test_airflow_may_launch_pods_where_jobs_run_and_do_nothing_else() -> None:
-    made = made_by(lambda: Jobs("jobs", pod_security="restricted"))
-    rules = {rule["resources"][0]: rule["verbs"] for rule in made["Role/job-launcher"]["rules"]}
-    assert rules == {
-        "pods": ["create", "get", "list", "watch", "patch", "delete"],
-        "pods/log": ["get"],
-        "events": ["get", "list", "watch"],
-    }
-    assert {kind.split("/")[0] for kind in made} == {"Namespace", "ServiceAccount", "Role", "RoleBinding"}
-    binding = made["RoleBinding/job-launcher-airflow"]
-    assert binding["metadata"]["namespace"] == "tidepool-jobs"
-    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "airflow", "namespace": "tidepool"}]
-
-
-def test_jobs_have_an_identity_without_rights_or_token() -> None:
-    made = made_by(lambda: Jobs("jobs", pod_security="restricted"))
-    assert made["ServiceAccount/job"]["automountServiceAccountToken"] is False
-    assert "job" not in [subject["name"] for subject in made["RoleBinding/job-launcher-airflow"]["subjects"]]
-
-
-def test_the_namespace_enforces_the_pod_security_of_the_settings() -> None:
-    made = made_by(lambda: Jobs("jobs", pod_security="restricted"))
-    labels = made["Namespace/tidepool-jobs"]["metadata"]["labels"]
-    assert labels == {"pod-security.kubernetes.io/enforce": "restricted"}
-
-
-def test_the_capacity_document_is_in_the_platforms_namespace() -> None:
-    made = made_by(lambda: Platform("platform", capacity="{}"))
-    config = made["ConfigMap/tidepool-capacity"]
-    assert (config["metadata"]["namespace"], config["data"]) == ("tidepool", {"capacity.json": "{}"})
-    assert made["ServiceAccount/airflow"]["metadata"]["namespace"] == "tidepool"
 
 
 def test_the_autoscaler_tries_pools_in_the_order_of_their_priority() -> None:

@@ -29,10 +29,8 @@ POD_IDENTITY_AGENT = "169.254.170.23/32"
 
 NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
 
-Spec = dict[str, Any]
 
-
-def tenant() -> dict[str, Spec]:
+def tenant() -> dict[str, Any]:
     """A team's jobs reach each other, DNS, HDFS, HTTPS outside and their credentials; nobody else reaches them.
 
     The API server is among what is outside: drivers of Spark on Kubernetes start their executors there.
@@ -45,7 +43,7 @@ def tenant() -> dict[str, Spec]:
     }
 
 
-def platform() -> dict[str, Spec]:
+def platform() -> dict[str, Any]:
     """The platform's services reach each other, DNS, a database, HTTPS outside and their credentials; teams reach HDFS.
 
     Web pages are reached by `kubectl port-forward`, which no policy concerns. A service that lets others in, such as
@@ -60,7 +58,7 @@ def platform() -> dict[str, Spec]:
     }
 
 
-def _basics() -> dict[str, Spec]:
+def _basics() -> dict[str, Any]:
     anybody_here: Mapping[str, Any] = {"podSelector": {}}
     return {
         "default-deny": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]},
@@ -80,13 +78,13 @@ def _outside() -> dict[str, Any]:
     return {"ipBlock": {"cidr": "0.0.0.0/0", "except": [LINK_LOCAL]}}
 
 
-def _egress(to: list[dict[str, Any]], ports: Iterable[int], protocols: Iterable[str] = ("TCP",)) -> Spec:
+def _egress(to: list[dict[str, Any]], ports: Iterable[int], protocols: Iterable[str] = ("TCP",)) -> dict[str, Any]:
     """To these peers, or to anywhere if there are none, on these ports only."""
     rule: dict[str, Any] = {"ports": _ports(ports, protocols)} | ({"to": to} if to else {})
     return {"podSelector": {}, "policyTypes": ["Egress"], "egress": [rule]}
 
 
-def _ingress(sources: list[dict[str, Any]], ports: Iterable[int]) -> Spec:
+def _ingress(sources: list[dict[str, Any]], ports: Iterable[int]) -> dict[str, Any]:
     rule = {"ports": _ports(ports, ("TCP",)), "from": sources}
     return {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [rule]}
 

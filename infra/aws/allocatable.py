@@ -17,9 +17,10 @@ from infra.aws.instance_types import GIB, InstanceType
 
 MIB = 1024**2
 
-KERNEL_SHARE = 0.075
-"""Part of EC2's memory that firmware and kernel keep, so that it is not in MemTotal. An estimate on the safe side:
-Karpenter reckons with the same 7.5 % (VM_MEMORY_OVERHEAD_PERCENT); large machines lose less."""
+KERNEL_BYTES = 448 * MIB
+SMALL_MEMORY_BYTES = 16 * GIB
+SMALL_MEMORY_SHARE = 0.075
+LARGE_MEMORY_SHARE = 0.05
 
 ROOT_FILESYSTEM_BYTES = 128 * MIB
 """What partitions and XFS take of a root volume; the AMI's own, however large the volume is grown: 76 MiB seen."""
@@ -47,7 +48,8 @@ def allocatable(machine: InstanceType, max_pods: int, root_volume_gib: int, nvme
 
     Memory and storage are rounded down to whole MiB.
     """
-    memory = machine.memory_bytes * (1 - KERNEL_SHARE) - reserved_memory_bytes(max_pods) - EVICTION_MEMORY_BYTES
+    kernel = kernel_bytes(machine.memory_bytes)
+    memory = machine.memory_bytes - kernel - reserved_memory_bytes(max_pods) - EVICTION_MEMORY_BYTES
     filesystem = (
         machine.nvme_bytes * (1 - INSTANCE_STORE_SHARE) if nvme else root_volume_gib * GIB - ROOT_FILESYSTEM_BYTES
     )
@@ -58,6 +60,17 @@ def allocatable(machine: InstanceType, max_pods: int, root_volume_gib: int, nvme
         ephemeral_storage_bytes=int(storage // MIB) * MIB,
         pods=max_pods,
     )
+
+
+def kernel_bytes(memory_bytes: int) -> float:
+    """What firmware and kernel keep of a machine's memory, so that it is not in MemTotal: an estimate on the safe side.
+
+    More than Karpenter's authors measured on any of 134 types of our table. The 7.5 % of everything that Karpenter
+    reckons with are too little on a c5.large, and far too much on large machines.
+    """
+    first = min(memory_bytes, SMALL_MEMORY_BYTES)
+    share = SMALL_MEMORY_SHARE * first + LARGE_MEMORY_SHARE * (memory_bytes - first)
+    return max(KERNEL_BYTES, share)
 
 
 def kube_reserved(vcpu: int, max_pods: int) -> dict[str, str]:

@@ -9,8 +9,8 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_eks as eks
 
-from infra.aws import access, kubeconfig, machines, subnets
-from infra.settings.model import AwsPool, EksCluster
+from infra.aws import access, kubeconfig, subnets
+from infra.settings.model import EksCluster
 
 LOG_TYPES = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 KEY_DELETION_DAYS = 30  # the longest that AWS allows
@@ -48,7 +48,6 @@ class Cluster(pulumi.ComponentResource):
     def __init__(self, name: str, args: ClusterArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("tidepool:aws:Cluster", name, {}, opts)
         cluster = args.cluster
-        self._name = cluster.name
         key = aws.kms.Key(
             f"{name}-secrets",
             description=f"Envelope encryption of Kubernetes Secrets of the EKS cluster {cluster.name}",
@@ -97,18 +96,6 @@ class Cluster(pulumi.ComponentResource):
         self.security_group_id = made.cluster_security_group_id
         self.kubeconfig = self.api_server.apply(lambda server: kubeconfig.render(cluster.name, args.region, server))
         self.register_outputs({"name": self.name, "kubeconfig": self.kubeconfig})
-
-    def user_data(self, pool: AwsPool) -> pulumi.Output[str]:
-        """The user data of a pool's machines, as plain text."""
-        return self.api_server.apply(
-            lambda server: machines.machine_user_data(
-                self._name,
-                pool,
-                endpoint=server.endpoint,
-                certificate_authority=server.certificate_authority,
-                service_cidr=self.service_cidr,
-            )
-        )
 
 
 def _access_entries(args: ClusterArgs) -> dict[str, eks.AccessEntryArgs]:

@@ -39,7 +39,7 @@ KEEPER_READS = (
 VPC_CNI = "arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy"
 EBS_CSI = "arn:aws:iam::aws:policy/AmazonEBSCSIDriverEKSClusterScopedPolicy"
 
-BUCKET_READS = ("s3:GetBucketLocation", "s3:ListBucketMultipartUploads")
+BUCKET_READS = ("s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads")
 READ_OBJECTS = ("s3:GetObject",)
 WRITE_OBJECTS = ("s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject")
 CHANGE_OBJECTS = ("s3:DeleteObject", *WRITE_OBJECTS)
@@ -92,24 +92,24 @@ def keeper() -> str:
     return _document([_allow(KEEPER_READS, "*")])
 
 
-def airflow(logs_bucket: str, prefix: str = "") -> str:
-    """Airflow: write and read task logs. logs_bucket: its ARN; prefix: of the keys, such as `airflow/`."""
-    return _document(_objects(logs_bucket, prefix, WRITE_OBJECTS))
+def airflow(logs_bucket: str, folder: str = "") -> str:
+    """Airflow: write and read task logs. logs_bucket: its ARN; folder: where in it they are; empty: anywhere."""
+    return _document(_objects(logs_bucket, folder, WRITE_OBJECTS))
 
 
-def jobs(lake_bucket: str, event_logs_bucket: str, event_logs_prefix: str = "") -> str:
+def jobs(lake_bucket: str, event_logs_bucket: str, event_logs_folder: str = "") -> str:
     """A tenant's jobs: change the lake, and write Spark event logs. Buckets by ARN.
 
     Spark renames an event log when its application ends, which on S3 is a copy and a delete.
     """
     return _document(
-        _objects(lake_bucket, "", CHANGE_OBJECTS) + _objects(event_logs_bucket, event_logs_prefix, CHANGE_OBJECTS)
+        _objects(lake_bucket, "", CHANGE_OBJECTS) + _objects(event_logs_bucket, event_logs_folder, CHANGE_OBJECTS)
     )
 
 
-def history_server(event_logs_bucket: str, prefix: str = "") -> str:
+def history_server(event_logs_bucket: str, folder: str = "") -> str:
     """The Spark history server: read event logs; the bucket's own rules remove old ones."""
-    return _document(_objects(event_logs_bucket, prefix, READ_OBJECTS))
+    return _document(_objects(event_logs_bucket, folder, READ_OBJECTS))
 
 
 def flow_logs(log_group: str) -> str:
@@ -118,13 +118,15 @@ def flow_logs(log_group: str) -> str:
     return _document([_allow(actions, [log_group, f"{log_group}:*"])])
 
 
-def _objects(bucket: str, prefix: str, actions: Sequence[str]) -> list[dict[str, Any]]:
-    seen = {"StringLike": {"s3:prefix": [f"{prefix}*"]}} if prefix else None
-    return [
-        _allow(BUCKET_READS, bucket),
-        _allow(("s3:ListBucket",), bucket, seen),
-        _allow(actions, f"{bucket}/{prefix}*"),
-    ]
+def _objects(bucket: str, folder: str, actions: Sequence[str]) -> list[dict[str, Any]]:
+    """Actions on objects of a folder, or of the whole bucket if its name is empty.
+
+    Listing is not restricted to the folder: S3 then answers 403 instead of 404 to the question whether an object is
+    there, which S3A and Airflow take for a failure. For the same reason they may ask for the folder's own name.
+    """
+    folder = folder.strip("/")
+    objects = [f"{bucket}/{folder}", f"{bucket}/{folder}/*"] if folder else [f"{bucket}/*"]
+    return [_allow(BUCKET_READS, bucket), _allow(actions, objects)]
 
 
 def _allow(

@@ -10,7 +10,8 @@ import pulumi
 import pulumi_aws as aws
 
 from infra import naming
-from infra.aws import system_machines
+from infra.aws import images, system_machines
+from infra.settings.model import Machines
 from infra.settings.model import SystemNodes as SystemNodesSettings
 
 ROOT_DEVICE = "/dev/xvda"  # of the EKS-optimised Amazon Linux 2023 AMIs
@@ -19,19 +20,22 @@ TAGGED = ("instance", "volume", "network-interface")
 
 @dataclass(frozen=True)
 class SystemNodesArgs:
-    """Inputs of the node group. name: of group and template; version: Kubernetes' minor; tags: of everything.
+    """Inputs of the node group. name: of group and template; image: AMI id; tags: of everything.
 
-    cluster: its name, known once it is there; subnet_ids: private ones;
-    release_version: the AMI's, `1.36.4-20260930`; None for the newest at each change.
+    cluster: the name of the cluster that machines join, known once it is there. endpoint, certificate_authority (PEM in
+    base64), service_cidr: what they need to know of it. subnet_ids: private ones.
     """
 
     name: str
     nodes: SystemNodesSettings
     cluster: pulumi.Input[str]
-    version: str
-    release_version: pulumi.Input[str] | None
+    endpoint: pulumi.Input[str]
+    certificate_authority: pulumi.Input[str]
+    service_cidr: pulumi.Input[str]
+    image: pulumi.Input[str]
     node_role_arn: pulumi.Input[str]
     subnet_ids: Sequence[pulumi.Input[str]]
+    security_group_ids: Sequence[pulumi.Input[str]]
     tags: Mapping[str, str]
 
 
@@ -41,6 +45,7 @@ class SystemNodes(pulumi.ComponentResource):
     def __init__(self, name: str, args: SystemNodesArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("tidepool:aws:SystemNodes", name, {}, opts)
         template = _template(name, args, pulumi.ResourceOptions(parent=self))
+        # AMI type and version are EKS's to fill in: the template's AMI decides.
         aws.eks.NodeGroup(
             f"{name}-group",
             # A prefix: a change that replaces the group makes the new one before the old one goes.
@@ -48,9 +53,6 @@ class SystemNodes(pulumi.ComponentResource):
             cluster_name=args.cluster,
             node_role_arn=args.node_role_arn,
             subnet_ids=list(args.subnet_ids),
-            version=args.version,
-            release_version=args.release_version,
-            ami_type=system_machines.ami_type(args.nodes),
             capacity_type="ON_DEMAND",
             instance_types=[each.name for each in args.nodes.instance_types],
             scaling_config=aws.eks.NodeGroupScalingConfigArgs(
@@ -60,6 +62,7 @@ class SystemNodes(pulumi.ComponentResource):
             launch_template=aws.eks.NodeGroupLaunchTemplateArgs(
                 id=template.id, version=template.latest_version.apply(lambda number: f"{number:.0f}")
             ),
+            # The user data says the same; from here the autoscaler knows of them.
             labels=naming.node_labels(naming.SYSTEM_POOL),
             taints=[
                 aws.eks.NodeGroupTaintArgs(key=key, value=value, effect=effect)
@@ -71,14 +74,37 @@ class SystemNodes(pulumi.ComponentResource):
         self.register_outputs({})
 
 
+def image_id(
+    nodes: SystemNodesSettings, machines: Machines, kubernetes: str, opts: pulumi.InvokeOptions | None = None
+) -> pulumi.Input[str]:
+    """The AMI id of system machines: the one for all machines, else that of the release for their processor."""
+    if machines.image:
+        return machines.image
+    parameter = images.parameter(kubernetes, machines.ami_release, nodes.instance_types[0].architecture, "standard")
+    # `value` would be a secret, and hide the AMI's id in every preview.
+    return aws.ssm.get_parameter_output(name=parameter, opts=opts).insecure_value
+
+
 def _template(name: str, args: SystemNodesArgs, opts: pulumi.ResourceOptions) -> aws.ec2.LaunchTemplate:
-    """No AMI and no security group: a managed node group brings the pinned release's, and the cluster's."""
     named = {**args.tags, "Name": args.name}
+    facts = pulumi.Output.all(args.cluster, args.endpoint, args.certificate_authority, args.service_cidr)
     return aws.ec2.LaunchTemplate(
         f"{name}-template",
         name=args.name,
-        user_data=base64.b64encode(system_machines.node_config(args.nodes).encode()).decode(),
+        image_id=args.image,
+        user_data=facts.apply(
+            lambda known: _base64(
+                system_machines.machine_user_data(
+                    args.nodes,
+                    cluster=known[0],
+                    endpoint=known[1],
+                    certificate_authority=known[2],
+                    service_cidr=known[3],
+                )
+            )
+        ),
         update_default_version=True,
+        vpc_security_group_ids=list(args.security_group_ids),
         # One hop: the machine itself reaches its credentials, pods don't.
         metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
             http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
@@ -101,3 +127,7 @@ def _template(name: str, args: SystemNodesArgs, opts: pulumi.ResourceOptions) ->
         tags=named,
         opts=opts,
     )
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()

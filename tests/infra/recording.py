@@ -16,6 +16,9 @@ KUBECONFIG = json.dumps(
 )
 
 
+Calls = Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]
+
+
 @dataclass(frozen=True)
 class Recorded:
     """One resource. inputs: unknown ones are left out; depends_on: names of what must be there before it."""
@@ -47,9 +50,17 @@ class Made(list[Recorded]):
         return {(each.type, each.name) for each in self}
 
 
-def made_by(build: Callable[[], Any], *, preview: bool = False) -> Made:
-    """Run a part of a program. With `preview`, as before a first deployment: no id and no output is known."""
-    mocks = _Mocks(preview)
+def made_by(
+    build: Callable[[], Any],
+    *,
+    preview: bool = False,
+    calls: Calls | None = None,
+) -> Made:
+    """Run a part of a program. With `preview`, as before a first deployment: no id and no output is known.
+
+    calls: answers to look-ups by the call's token; any other look-up fails.
+    """
+    mocks = _Mocks(preview, calls or {})
     pulumi.runtime.set_mocks(mocks, preview=preview, monitor=_Monitor(mocks))
 
     @pulumi.runtime.test
@@ -61,8 +72,9 @@ def made_by(build: Callable[[], Any], *, preview: bool = False) -> Made:
 
 
 class _Mocks(pulumi.runtime.Mocks):
-    def __init__(self, preview: bool) -> None:
+    def __init__(self, preview: bool, calls: Calls) -> None:
         self.preview = preview
+        self.calls = calls
         self.made = Made()
         self.current = threading.local()  # requests come from several threads at once
 
@@ -92,7 +104,8 @@ class _Mocks(pulumi.runtime.Mocks):
         return f"{args.name}-id", {**computed, **args.inputs}
 
     def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
-        raise AssertionError(f"nothing is looked up here, but {args.token} was")
+        assert args.token in self.calls, f"nothing of the kind is looked up here, but {args.token} was"
+        return self.calls[args.token](args.args), []
 
 
 class _Monitor(MockMonitor):

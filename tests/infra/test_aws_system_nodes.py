@@ -4,11 +4,13 @@ import base64
 from dataclasses import replace
 from typing import Any
 
+import pulumi
+import pytest
+
 from infra.aws import user_data
 from infra.aws.instance_types import table
 from infra.aws.node_role import NodeRole
-from infra.aws.system_machines import node_config
-from infra.aws.system_nodes import SystemNodes, SystemNodesArgs
+from infra.aws.system_nodes import SystemNodes, SystemNodesArgs, image_id
 from infra.settings import model
 from tests.infra.recording import Made, made_by
 
@@ -16,20 +18,20 @@ TAGS = {"tidepool.dev/owner": "data", "tidepool.dev/environment": "dev", "tidepo
 NODES = model.SystemNodes(
     instance_types=(table()["m6a.large"], table()["m5.large"]), minimum=2, maximum=4, max_pods=30, root_volume_gib=40
 )
-ARM = replace(NODES, instance_types=(table()["m6g.large"],))
 
 
-def system_nodes(
-    nodes: model.SystemNodes = NODES, *, release_version: str | None = "1.36.4-20260930", preview: bool = False
-) -> Made:
+def system_nodes(*, preview: bool = False) -> Made:
     args = SystemNodesArgs(
         name="dev-system",
-        nodes=nodes,
+        nodes=NODES,
         cluster="dev",
-        version="1.36",
-        release_version=release_version,
+        endpoint="https://kubernetes.example",
+        certificate_authority="Q0E=",
+        service_cidr="10.96.0.0/16",
+        image="ami-1",
         node_role_arn="arn:aws:iam::111122223333:role/system",
         subnet_ids=["subnet-a", "subnet-b"],
+        security_group_ids=["sg-cluster"],
         tags=TAGS,
     )
     return made_by(lambda: SystemNodes("system", args), preview=preview)
@@ -43,17 +45,43 @@ def template(made: Made) -> dict[str, Any]:
     return dict(made.one("ec2/launchTemplate:LaunchTemplate").inputs)
 
 
-def test_system_machines_are_on_demand_of_the_pinned_release() -> None:
-    inputs = group(system_nodes())
-    assert inputs["capacityType"] == "ON_DEMAND"
-    assert (inputs["version"], inputs["releaseVersion"]) == ("1.36", "1.36.4-20260930")
-    assert inputs["amiType"] == "AL2023_x86_64_STANDARD"
-    assert inputs["instanceTypes"] == ["m6a.large", "m5.large"]
-    assert "releaseVersion" not in group(system_nodes(release_version=None))
+def test_system_machines_are_on_demand_with_the_given_image() -> None:
+    made = system_nodes()
+    assert group(made)["capacityType"] == "ON_DEMAND"
+    assert group(made)["instanceTypes"] == ["m6a.large", "m5.large"]
+    assert template(made)["imageId"] == "ami-1"
+    assert not {"amiType", "version", "releaseVersion"} & set(group(made)), "EKS refuses them beside an AMI id"
 
 
-def test_arm_machines_get_an_arm_image() -> None:
-    assert group(system_nodes(ARM))["amiType"] == "AL2023_ARM_64_STANDARD"
+@pytest.mark.parametrize(
+    ("types", "image", "found"),
+    [
+        (
+            "m6a.large",
+            "",
+            "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/x86_64/standard/"
+            "amazon-eks-node-al2023-x86_64-standard-1.36-v20260930/image_id",
+        ),
+        (
+            "m6g.large",
+            "",
+            "/aws/service/eks/optimized-ami/1.36/amazon-linux-2023/arm64/standard/"
+            "amazon-eks-node-al2023-arm64-standard-1.36-v20260930/image_id",
+        ),
+        ("m6a.large", "ami-7", "ami-7"),
+    ],
+)
+def test_the_image_is_the_pinned_release_for_the_processor_unless_one_is_named(
+    types: str, image: str, found: str
+) -> None:
+    machines = model.Machines(ami_release="" if image else "v20260930", image=image, minimum_spot_types=2)
+    nodes = replace(NODES, instance_types=(table()[types],))
+    seen: list[str] = []
+    made_by(
+        lambda: pulumi.Output.from_input(image_id(nodes, machines, "1.36")).apply(seen.append),
+        calls={"aws:ssm/getParameter:getParameter": lambda args: {"insecureValue": args["name"]}},
+    )
+    assert seen == [found]
 
 
 def test_jobs_stay_off_system_machines() -> None:
@@ -92,6 +120,7 @@ def test_machines_have_no_public_address_and_lie_in_the_given_subnets() -> None:
     made = system_nodes()
     assert group(made)["subnetIds"] == ["subnet-a", "subnet-b"]
     assert "networkInterfaces" not in template(made)
+    assert template(made)["vpcSecurityGroupIds"] == ["sg-cluster"]
 
 
 def test_machines_volumes_and_interfaces_carry_the_cost_tags() -> None:
@@ -105,14 +134,20 @@ def test_the_group_runs_the_templates_newest_version() -> None:
     assert group(system_nodes())["launchTemplate"] == {"id": "system-template-id", "version": "1"}
 
 
-def test_the_machines_configuration_is_ours_where_eks_leaves_it_to_us() -> None:
-    text = base64.b64decode(template(system_nodes())["userData"]).decode()
-    assert text == node_config(NODES)
-    spec = user_data.parse(text)["spec"]
-    assert set(spec) == {"kubelet"}, "EKS adds the cluster by itself"
-    kubelet = spec["kubelet"]["config"]
-    assert kubelet["maxPods"] == 30
-    assert kubelet["kubeReserved"] == {"cpu": "70m", "memory": "585Mi", "ephemeral-storage": "1Gi"}
+def test_machines_join_the_cluster_with_label_and_taint() -> None:
+    spec = user_data.parse(base64.b64decode(template(system_nodes())["userData"]).decode())["spec"]
+    assert spec["cluster"] == {
+        "name": "dev",
+        "apiServerEndpoint": "https://kubernetes.example",
+        "certificateAuthority": "Q0E=",
+        "cidr": "10.96.0.0/16",
+    }
+    assert spec["kubelet"]["flags"] == [
+        "--node-labels=tidepool.dev/pool=system",
+        "--register-with-taints=CriticalAddonsOnly=true:NoSchedule",
+    ]
+    assert spec["kubelet"]["config"]["maxPods"] == 30
+    assert spec["kubelet"]["config"]["kubeReserved"] == {"cpu": "70m", "memory": "585Mi", "ephemeral-storage": "1Gi"}
 
 
 def test_system_nodes_can_be_previewed() -> None:

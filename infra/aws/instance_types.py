@@ -9,6 +9,8 @@ The table holds us-east-1, Linux, shared tenancy: 185 types of 27 families, gath
   alexei-led/spotinfo.
 - spot_interruption_bucket, spot_savings_pct, advisor_date: AWS Spot Advisor (2025-06-28), from the same place. A
   bucket is the share of instances interrupted in the trailing month, a range and no hourly hazard.
+- pod_addresses: pods that the VPC CNI has addresses for without prefix delegation, AWS's own formula
+  (interfaces x (addresses of each - 1) + 2) on moto's figures; p3 from awslabs/amazon-eks-ami's eni-max-pods.txt.
 
 Three dates are mixed, and a few spot figures are oddly high, as published. No EBS, transfer, control plane or tax.
 """
@@ -29,7 +31,10 @@ Architecture = Literal["x86_64", "arm64"]
 
 @dataclass(frozen=True)
 class InstanceType:
-    """What EC2 sells: memory in bytes as EC2 states it (the kernel sees less), prices in USD per hour in us-east-1."""
+    """What EC2 sells: memory in bytes as EC2 states it (the kernel sees less), prices in USD per hour in us-east-1.
+
+    pod_addresses: most pods that can run on one, for want of addresses.
+    """
 
     name: str
     vcpu: int
@@ -40,6 +45,7 @@ class InstanceType:
     architecture: Architecture
     on_demand_usd_per_hour: float
     spot_usd_per_hour: float
+    pod_addresses: int
 
     def price(self, market: str) -> float:
         """USD per hour in a market, `spot` or `on-demand`."""
@@ -76,4 +82,5 @@ def _read(row: dict[str, str]) -> InstanceType:
         architecture=architecture(row["instance_type"]),
         on_demand_usd_per_hour=float(row["on_demand_usd_per_hour"]),
         spot_usd_per_hour=float(row["spot_usd_per_hour"]),
+        pod_addresses=int(row["pod_addresses"]),
     )

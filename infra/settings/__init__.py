@@ -88,7 +88,7 @@ def parse(config: Mapping[str, Any], environment: str, where: str) -> Settings:
     images = services.images(top.table("tidepool:images"), services.wanted_images(deployed))
     cloud = _cloud(top, images)
     teams = top.table("tidepool:tenants")
-    lake = services.lake(top.optional("tidepool:lake"))
+    lake = services.lake(top.optional("tidepool:lake"), deployed.hdfs)
     tenants = services.tenants(teams)
     jobs = services.jobs(top.table("tidepool:jobs"), tuple(tenants))
     if cloud is not None:
@@ -118,15 +118,12 @@ def _cloud(top: Table, images: Images) -> AwsCloud | ExistingCloud | None:
     for other, keys in OF_KIND.items():
         if other != kind:
             top.foreign(keys, f"a key of cluster.kind {other}; this cluster's kind is {kind}")
-    return aws.read(top, images.architectures) if kind == "eks" else existing.read(top)
+    reader = aws.read if kind == "eks" else existing.read
+    return reader(top, images.architectures)
 
 
 def _check(top: Table, cloud: AwsCloud | ExistingCloud, images: Images, lake: Lake, deployed: Services) -> None:
-    """What a service needs of the cloud, and the lake of a service."""
-    if services.OWN_HDFS.match(lake.uri) and deployed.hdfs is None:
-        top.problem(
-            "tidepool:lake.uri", lake.uri, "elsewhere, or on the HDFS of this environment, which tidepool:hdfs deploys"
-        )
+    """What the services, the lake and the images need of the cloud."""
     if isinstance(cloud, AwsCloud):
         if deployed.airflow is not None and cloud.database is None:
             top.missing_key("tidepool:database", "there where tidepool:airflow is; Airflow keeps its state in it")

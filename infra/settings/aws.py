@@ -6,7 +6,6 @@ import ipaddress
 from typing import Any
 
 from infra import versions
-from infra.naming import DNS_LABEL
 from infra.settings import addresses, patterns, pools
 from infra.settings.model import (
     Architecture,
@@ -57,7 +56,7 @@ def read(top: Table, architectures: tuple[Architecture, ...]) -> AwsCloud:
     cluster = _cluster(top.table("tidepool:cluster"))
     network_body = top.table("tidepool:network")
     network = _network(network_body, region)
-    system = _system(top.table("tidepool:system"))
+    system = _system(top.table("tidepool:system"), architectures)
     machines = _machines(top.table("tidepool:machines"))
     pools_body = top.table("tidepool:pools")
     read_pools = pools.read(pools_body, network.zones)
@@ -94,7 +93,7 @@ def _cluster(body: Table) -> EksCluster:
     body.choice("kind", ("eks",))
     words = f"{KUBERNETES} in quotes, the minor version that infra/versions.py has add-ons and an autoscaler for"
     cluster = EksCluster(
-        name=body.string("name", DNS_LABEL, patterns.LABEL_WORDS),
+        name=body.string("name", patterns.CLUSTER, patterns.CLUSTER_WORDS),
         version=body.string("version", KUBERNETES.replace(".", r"\."), words),
         public_access_cidrs=body.strings("public_access_cidrs", ".+", "an IPv4 range", default=()),
         admins=body.strings("admins", patterns.ROLE_ARN, patterns.ROLE_ARN_WORDS),
@@ -135,7 +134,7 @@ def _network(body: Table, region: str) -> Network:
         interface_endpoints=body.boolean("interface_endpoints", default=False),
         flow_log_days=retention(body, "flow_log_days", default=14),
     )
-    if len(network.zones) == 1:
+    if len(network.zones) == 1 and not body.wrong("zones"):
         body.problem("zones", list(network.zones), "two or three zones; EKS takes no fewer than two")
     if network.cidr and (wrong := addresses.mistake(network.cidr)):
         body.problem("cidr", network.cidr, wrong)
@@ -143,7 +142,7 @@ def _network(body: Table, region: str) -> Network:
     return network
 
 
-def _system(body: Table) -> SystemNodes:
+def _system(body: Table, architectures: tuple[Architecture, ...]) -> SystemNodes:
     system = SystemNodes(
         instance_types=pools.instance_types(body),
         minimum=body.integer("min", 1, 100),
@@ -151,7 +150,9 @@ def _system(body: Table) -> SystemNodes:
         max_pods=body.integer("max_pods", 10, 250, default=29),
         root_volume_gib=body.integer("root_volume_gib", 20, 16384, default=80),
     )
-    if system.maximum < system.minimum:
+    pools.check_architecture(body, "", system.instance_types, architectures)
+    pools.check_max_pods(body, system.instance_types, system.max_pods)
+    if system.maximum < system.minimum and not body.wrong("max"):
         body.problem("max", system.maximum, f"at least min, which is {system.minimum}")
     if any(each.gpus for each in system.instance_types):
         body.problem(
@@ -169,7 +170,8 @@ def _machines(body: Table) -> Machines:
         image=body.string("image", patterns.AMI, patterns.AMI_WORDS, default=""),
         minimum_spot_types=body.integer("minimum_spot_types", 1, 20, default=3),
     )
-    if bool(machines.ami_release) == bool(machines.image):
+    given = bool(machines.ami_release) + bool(machines.image)
+    if given != 1 and not body.wrong("ami_release") and not body.wrong("image"):
         body.problem("", {"ami_release": machines.ami_release, "image": machines.image}, "one of ami_release and image")
     body.done()
     return machines

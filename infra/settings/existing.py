@@ -8,7 +8,7 @@ from typing import Any
 
 from infra.naming import DNS_LABEL, SYSTEM_POOL
 from infra.settings import patterns
-from infra.settings.model import ExistingCloud, ExistingCluster, ExistingPool
+from infra.settings.model import Architecture, ExistingCloud, ExistingCluster, ExistingPool
 from infra.settings.strict import Table
 from tidepool.capacity import Taint
 from tidepool.job import MIB, quantity
@@ -16,8 +16,8 @@ from tidepool.job import MIB, quantity
 EFFECTS = ("NoSchedule", "NoExecute", "PreferNoSchedule")
 
 
-def read(top: Table) -> ExistingCloud:
-    """The cloud of a stack file's top table."""
+def read(top: Table, architectures: tuple[Architecture, ...]) -> ExistingCloud:
+    """The cloud of a stack file's top table. architectures: what container images are built for."""
     system = top.optional("tidepool:system_nodes")
     selector = labels(system, "selector") if system else {}
     system_taints = taints(system) if system else ()
@@ -25,7 +25,7 @@ def read(top: Table) -> ExistingCloud:
         system.done()
     return ExistingCloud(
         cluster=_cluster(top.table("tidepool:cluster")),
-        pools=_pools(top.table("tidepool:pools")),
+        pools=_pools(top.table("tidepool:pools"), architectures),
         storage_class=top.string("tidepool:storage_class", DNS_LABEL, "the name of a StorageClass", default=""),
         system_selector=selector,
         system_taints=system_taints,
@@ -65,7 +65,7 @@ def _cluster(body: Table) -> ExistingCluster:
     return cluster
 
 
-def _pools(body: Table) -> dict[str, ExistingPool]:
+def _pools(body: Table, architectures: tuple[Architecture, ...]) -> dict[str, ExistingPool]:
     if SYSTEM_POOL in body.names():
         body.problem(SYSTEM_POOL, SYSTEM_POOL, "another name: this is the system nodes', see tidepool:system_nodes")
     for name in body.names():
@@ -74,6 +74,13 @@ def _pools(body: Table) -> dict[str, ExistingPool]:
     pools = {name: _pool(name, body.table(name)) for name in body.names()}
     if not any(pool.jobs for pool in pools.values()) and not body.missing:
         body.problem("", sorted(pools), "at least one pool with jobs: true; else no job has a machine")
+    for name, pool in pools.items():
+        if pool.architecture not in architectures:
+            body.problem(
+                f"{name}.architecture",
+                pool.architecture,
+                f"one that images are built for (images.architectures: {', '.join(architectures)})",
+            )
     seen: dict[tuple[tuple[str, str], ...], str] = {}
     for name, pool in pools.items():
         other = seen.setdefault(tuple(sorted(pool.labels.items())), name)

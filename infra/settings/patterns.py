@@ -4,6 +4,9 @@ from __future__ import annotations
 
 LABEL_WORDS = "lower-case letters, digits and inner dashes, 63 at most"
 
+CLUSTER = r"[a-z]([a-z0-9]|-(?=[a-z0-9])){0,39}"  # names of repositories, databases and buckets begin with it
+CLUSTER_WORDS = "lower-case letters, digits and single inner dashes, a letter first, 40 at most"
+
 IMAGE = r"(?!.*:latest$)[a-z0-9][\w./:-]*(:\w[\w.-]{0,127}|@sha256:[0-9a-f]{64})"
 IMAGE_WORDS = "an image reference with a tag (not latest) or a sha256 digest"
 

@@ -45,45 +45,63 @@ def instance_types(body: Table) -> tuple[InstanceType, ...]:
     return types
 
 
+def check_max_pods(body: Table, types: Iterable[InstanceType], max_pods: int) -> None:
+    """Every pod that a machine may hold gets an address."""
+    fewest = min(types, key=lambda each: each.pod_addresses, default=None)
+    if fewest is not None and max_pods > fewest.pod_addresses and not body.wrong("max_pods"):
+        body.problem(
+            "max_pods",
+            max_pods,
+            f"{fewest.pod_addresses} at most: the VPC CNI has no more addresses on a {fewest.name}",
+        )
+
+
 def check_markets(body: Table, pools: Mapping[str, AwsPool], machines: Machines) -> None:
     """Spot pools have enough types to choose from, and an on-demand pool that the same pods fit."""
+    unsure = any(body.wrong(f"{name}.{key}") for name in pools for key in ("market", "instance_types"))
+    on_demand = [each for each in pools.values() if each.market == "on-demand"]
     for pool in pools.values():
-        if pool.market != "spot" or body.table(pool.name).wrong("market") or not pool.instance_types:
+        if pool.market != "spot" or any(body.wrong(f"{pool.name}.{key}") for key in ("market", "instance_types")):
             continue
-        types = [each.name for each in pool.instance_types]
-        if len(types) < machines.minimum_spot_types:
+        if len(pool.instance_types) < machines.minimum_spot_types:
             body.problem(
                 f"{pool.name}.instance_types",
-                types,
+                [each.name for each in pool.instance_types],
                 f"{machines.minimum_spot_types} types at least in a spot pool (machines.minimum_spot_types): EC2 "
                 "reclaims a type at a time",
             )
-        others = [each for each in pools.values() if each.market == "on-demand" and each.instance_types]
-        if not any(_falls_back(pool, other) for other in others):
-            found = ", ".join(f"{each.name} ({each.instance_types[0].shape})" for each in others) or "none"
+        if not unsure and not any(_falls_back(pool, other) for other in on_demand):
+            found = ", ".join(f"{each.name} ({each.instance_types[0].shape})" for each in on_demand) or "none"
             body.problem(
                 f"{pool.name}.market",
                 "spot",
                 "backed by an on-demand pool that a job of this one fits when EC2 has no spot machine: "
-                f"{pool.instance_types[0].shape}, with {_memory_bytes(pool) // MIB} MiB allocatable at least (max_pods "
-                f"takes some); on-demand pools: {found}",
+                f"{pool.instance_types[0].shape}, with {_memory_bytes(pool) // MIB} MiB allocatable at least "
+                f"(max_pods takes some); on-demand pools: {found}",
             )
+
+
+def check_architecture(
+    body: Table, path: str, types: tuple[InstanceType, ...], architectures: tuple[Architecture, ...]
+) -> None:
+    """The container images are built for the processor of the types, which stand at `path` + `instance_types`."""
+    name = "arm64" if types and types[0].architecture == "arm64" else "amd64"
+    if types and name not in architectures and not body.wrong(f"{path}instance_types"):
+        body.problem(
+            f"{path}instance_types",
+            [each.name for each in types],
+            f"of a processor that images are built for (images.architectures: {', '.join(architectures)}), "
+            f"but these are {name}",
+        )
 
 
 def check_images(
-    body: Table, pools: Mapping[str, AwsPool], machines: Machines, architectures: Iterable[Architecture]
+    body: Table, pools: Mapping[str, AwsPool], machines: Machines, architectures: tuple[Architecture, ...]
 ) -> None:
     """Machines can run the container images, and their AMI is of the right kind."""
-    built = tuple(architectures)
     known = {pool.name: pool for pool in pools.values() if pool.instance_types}
     for name, pool in known.items():
-        if pool.architecture not in built:
-            body.problem(
-                f"{name}.instance_types",
-                [each.name for each in pool.instance_types],
-                f"of a processor that all images are built for (images.architectures: {', '.join(built)}), "
-                f"but these are {pool.architecture}",
-            )
+        check_architecture(body, f"{name}.", pool.instance_types, architectures)
     kinds = {
         name: f"{pool.architecture}{' with GPU' if pool.gpus else ''}" for name, pool in known.items() if not pool.image
     }
@@ -151,6 +169,7 @@ def _check(body: Table, pool: AwsPool) -> None:
     """What must fit together within one pool."""
     if pool.maximum < pool.minimum and not body.wrong("max"):
         body.problem("max", pool.maximum, f"at least min, which is {pool.minimum}")
+    check_max_pods(body, pool.instance_types, pool.max_pods)
     if pool.group_per_zone and pool.maximum < len(pool.zones) and not body.wrong("max"):
         body.problem("max", pool.maximum, f"{len(pool.zones)} at least with group_per_zone, one for each zone's group")
     if pool.nvme and (without := [each.name for each in pool.instance_types if not each.nvme_bytes]):
@@ -161,7 +180,7 @@ def _check(body: Table, pool: AwsPool) -> None:
         body.problem("warm", pool.warm, f"at most max, which is {pool.maximum}")
     if pool.warm and pool.market == "spot":
         body.problem("warm", pool.warm, "0 in a spot pool: EC2 has no warm pools of spot machines")
-    if pool.warm and len(pool.instance_types) > 1:
+    elif pool.warm and len(pool.instance_types) > 1:
         body.problem(
             "warm",
             pool.warm,

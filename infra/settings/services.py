@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from infra.naming import DNS_LABEL, PLATFORM_NAMESPACE, tenant_namespace
+from infra.naming import DNS_LABEL, PLATFORM_NAMESPACE, PROJECT, tenant_namespace
 from infra.settings import patterns
 from infra.settings.model import Airflow, GitDags, Hdfs, Images, Jobs, Lake, Monitoring, Services, Tenant
 from infra.settings.strict import Table
@@ -16,8 +16,14 @@ OWN_IMAGES = ("spark", "airflow", "hdfs")
 RESERVED_TENANTS = ("airflow", "hdfs", "monitoring", "platform", "system")
 """Names that would look like a part of the platform in every list of namespaces."""
 
-OWN_HDFS = re.compile(rf"hdfs://([^/]*\.)?{PLATFORM_NAMESPACE}(\.svc(\.[^/]*)?)?(:\d+)?(/|$)")
-"""URIs of the HDFS that this program deploys: a host in the platform's namespace, or its name service."""
+OWN_HDFS = {
+    False: f"hdfs://hdfs-namenode.{PLATFORM_NAMESPACE}.svc.cluster.local:8020",
+    True: f"hdfs://{PROJECT}",
+}
+"""How clients name the HDFS that this program deploys, without and with high availability (hdfs_config.uri)."""
+
+OWN_HDFS_LAKE = "/lake"
+"""The folder that jobs may write there."""
 
 
 def wanted_images(deployed: Services) -> tuple[str, ...]:
@@ -55,8 +61,9 @@ def images(body: Table, wanted: tuple[str, ...]) -> Images:
         for name in OWN_IMAGES:
             if build and name in found:
                 references.problem(name, found[name], "left out, because images.build is true and builds it")
+    unsure = body.wrong("references")
     for name in wanted:
-        if not build and name not in found and not body.wrong("references"):
+        if not build and name not in found and not unsure:
             body.missing_key(f"references.{name}", f"{patterns.IMAGE_WORDS}; or images.build: true")
     known: Any = body.strings("architectures", "amd64|arm64", "amd64 or arm64", default=("amd64",))
     body.done()
@@ -73,13 +80,29 @@ def jobs(body: Table, names: tuple[str, ...]) -> Jobs:
     return Jobs(default_tenant=default, schedule_timeout_seconds=timeout)
 
 
-def lake(body: Table | None) -> Lake:
-    """The lake; an empty URI is the cloud's own bucket."""
+def lake(body: Table | None, hdfs: Hdfs | None) -> Lake:
+    """The lake; an empty URI is the cloud's own bucket. hdfs: the environment's own."""
     if body is None:
         return Lake(uri="")
     uri = body.string("uri", patterns.LAKE_URI, patterns.LAKE_URI_WORDS, default="")
+    check_lake(body, uri, hdfs)
     body.done()
     return Lake(uri=uri)
+
+
+def check_lake(body: Table, uri: str, hdfs: Hdfs | None) -> None:
+    """A lake on the environment's own HDFS is where that will be."""
+    if not re.match(rf"hdfs://([^/:]+\.)?{PLATFORM_NAMESPACE}(\.svc[^/:]*)?(:\d+)?(/|$)", uri):
+        return
+    if hdfs is None:
+        body.problem("uri", uri, "elsewhere, or on the HDFS of this environment, which tidepool:hdfs deploys")
+        return
+    own = OWN_HDFS[hdfs.high_availability] + OWN_HDFS_LAKE
+    if uri != own and not uri.startswith(f"{own}/"):
+        having = "with" if hdfs.high_availability else "without"
+        body.problem(
+            "uri", uri, f"{own} or below: HDFS {having} high_availability is found there, and jobs write there"
+        )
 
 
 def services(top: Table) -> Services:

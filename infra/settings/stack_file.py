@@ -1,4 +1,4 @@
-"""Reading a stack file `stacks/Pulumi.<environment>.yaml` as plain data. What the data mean: infra/settings.py."""
+"""Reading a stack file `stacks/Pulumi.<environment>.yaml` as plain data. What the data mean: `infra.settings`."""
 
 from __future__ import annotations
 

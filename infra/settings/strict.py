@@ -46,11 +46,11 @@ class Table:
         self.problems.append(f"{self.at(key)}: missing; must be {allowed}")
 
     def wrong(self, key: str) -> bool:
-        """Whether something about the value of a key is reported, so that what follows from it needn't be."""
-        return self.missing or any(
-            problem.startswith((f"{self.at(key)}:", f"{self.at(key)}.", f"{self.at(key)}["))
-            for problem in self.problems
-        )
+        """Whether the value at a key or path, or what it lies in, is reported: what follows from it needn't be."""
+        path = self.at(key)
+        parts = path.split(".")
+        above = tuple(f"{'.'.join(parts[: index + 1])}:" for index in range(len(parts)))
+        return self.missing or any(problem.startswith((*above, f"{path}.", f"{path}[")) for problem in self.problems)
 
     def at(self, key: str) -> str:
         """The path of a key, as messages name it."""
@@ -195,7 +195,7 @@ class Table:
         for key, value in self._values.items():
             if key not in self._known and key not in self._foreign:
                 self.problems.append(
-                    f"{self.at(key)}: {value!r}; unknown key{near(key, self._known)}; "
+                    f"{self.at(key)}: {value!r}; unknown key{_near_key(key, self._known)}; "
                     f"allowed: {', '.join(sorted(self._known))}"
                 )
 
@@ -217,3 +217,8 @@ def near(word: str, words: Iterable[str]) -> str:
     """` (did you mean …?)`, or nothing where no word is near."""
     matches = difflib.get_close_matches(word, list(words), n=3, cutoff=0.6)
     return f" (did you mean {' or '.join(matches)}?)" if matches else ""
+
+
+def _near_key(key: str, known: Iterable[str]) -> str:
+    """As `near`, but by what stands behind a prefix such as `tidepool:`, which all keys of a stack file share."""
+    return near(key.rpartition(":")[2], (each.rpartition(":")[2] for each in known))

@@ -28,15 +28,18 @@ def test_a_right_stack_file_is_accepted(case: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("case", REJECTED, ids=lambda case: case.stem)
-def test_a_wrong_stack_file_is_rejected_with_file_path_value_and_what_is_allowed(case: Path, tmp_path: Path) -> None:
-    expected = [
-        line.removeprefix("# expect: ") for line in case.read_text().splitlines() if line.startswith("# expect")
-    ]
+def test_a_wrong_stack_file_is_rejected_with_just_its_problems(case: Path, tmp_path: Path) -> None:
+    """A case says with `# expect:` how each problem begins; no further one may be reported."""
+    lines = case.read_text().splitlines()
+    expected = [line.removeprefix("# expect: ") for line in lines if line.startswith("# expect")]
     assert expected, f"{case.name} does not say what it expects"
     with pytest.raises(settings.SettingsError) as caught:
         settings.load(as_stack_file(case, tmp_path))
-    for part in [str(tmp_path / "Pulumi.dev.yaml"), *expected]:
-        assert part in str(caught.value)
+    problems = sorted(caught.value.problems)
+    assert len(problems) == len(expected), problems
+    for problem, start in zip(problems, sorted(expected), strict=True):
+        assert start in problem
+    assert str(caught.value).startswith(f"{tmp_path / 'Pulumi.dev.yaml'}: {len(problems)} problem")
 
 
 @pytest.mark.parametrize("stack", sorted((ROOT / "stacks").glob("Pulumi.*.yaml")), ids=lambda stack: stack.name)
@@ -44,18 +47,24 @@ def test_every_stack_of_this_repository_is_accepted(stack: Path) -> None:
     settings.load(stack)
 
 
+PROJECT = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["config"]
+TYPES = {bool: "boolean", str: "string", dict: "object"}
+
+
 def test_pulumi_declares_just_the_keys_that_settings_reads() -> None:
-    project = yaml.safe_load((ROOT / "Pulumi.yaml").read_text())
-    assert set(project["config"]) == set(settings.KEYS)
-    assert all(body["description"] for body in project["config"].values())
-    assert [key for key, body in project["config"].items() if body["type"] != "object"] == ["owner"]
+    assert set(PROJECT) == set(settings.KEYS)
+    assert [key for key, body in PROJECT.items() if not body["description"].endswith(".")] == []
 
 
-def test_the_stack_files_readme_explains_every_key() -> None:
-    readme = (ROOT / "stacks" / "README.md").read_text()
-    pool_keys = ("instance_types", "market", "min", "max", "priority", "jobs", "max_pods", "unneeded_time", "zones")
-    keys = (*settings.KEYS, *pool_keys, "root_volume_gib", "pod_security", "schedule_timeout_seconds", "host_path")
-    assert [key for key in keys if f"`{key}`" not in readme] == []
+def test_pulumi_fills_in_what_settings_takes_for_a_missing_key() -> None:
+    """A key without default is required of every stack by Pulumi itself."""
+    defaults = {key: body["default"] for key, body in PROJECT.items() if "default" in body}
+    assert defaults == settings.OPTIONAL
+    types = {key: body["type"] for key, body in PROJECT.items() if key in defaults}
+    assert types == {key: TYPES[type(value)] for key, value in defaults.items()}
+    assert {key: PROJECT[key]["type"] for key in settings.REQUIRED if key != "owner"} == dict.fromkeys(
+        [key for key in settings.REQUIRED if key != "owner"], "object"
+    )
 
 
 def test_a_missing_stack_file_is_named_with_the_reason(tmp_path: Path) -> None:
@@ -73,9 +82,9 @@ def test_a_file_that_is_not_named_like_a_stack_file_is_refused(tmp_path: Path) -
 def test_overrides_take_the_place_of_what_the_file_says() -> None:
     stack = ROOT / "stacks" / "Pulumi.local.yaml"
     changed = settings.load(
-        stack, {"images.spark": "tidepool.local/spark:abc", "owner": "me", "pools.spot-small.max": 9}
+        stack, {"images.references.spark": "tidepool.local/spark:abc", "owner": "me", "pools.spot-small.max": 9}
     )
-    assert (changed.images["spark"], changed.owner, changed.pools["spot-small"].maximum) == (
+    assert (changed.images.references["spark"], changed.owner, changed.cloud.pools["spot-small"].maximum) == (
         "tidepool.local/spark:abc",
         "me",
         9,
@@ -84,8 +93,8 @@ def test_overrides_take_the_place_of_what_the_file_says() -> None:
 
 
 def test_an_override_of_a_key_that_does_not_exist_is_an_error() -> None:
-    with pytest.raises(settings.SettingsError, match=r"tidepool:lake\.hostpath: '/x'; unknown key"):
-        settings.load(ROOT / "stacks" / "Pulumi.local.yaml", {"lake.hostpath": "/x"})
+    with pytest.raises(settings.SettingsError, match=r"tidepool:lake\.host_path: '/x'; unknown key"):
+        settings.load(ROOT / "stacks" / "Pulumi.local.yaml", {"lake.host_path": "/x"})
 
 
 def test_an_override_below_a_value_that_holds_nothing_is_an_error() -> None:
@@ -94,14 +103,30 @@ def test_an_override_below_a_value_that_holds_nothing_is_an_error() -> None:
 
 
 def as_the_engine_passes_it(config: dict[str, Any]) -> str:
-    return json.dumps({key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()})
+    """PULUMI_CONFIG: truth values and numbers as text, objects as JSON, and what Pulumi.yaml has for missing keys."""
+    filled = {f"tidepool:{key}": body["default"] for key, body in PROJECT.items() if "default" in body} | config
+    return json.dumps({key: value if isinstance(value, str) else json.dumps(value) for key, value in filled.items()})
 
 
-def test_the_engines_configuration_reads_the_same_as_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    stack = as_stack_file(CASES / "accepted" / "every-key.yaml", tmp_path)
+@pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.stem)
+def test_the_engines_configuration_reads_the_same_as_the_file(
+    case: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stack = as_stack_file(case, tmp_path)
     pulumi.runtime.set_mocks(NoResources(), project="tidepool", stack="dev")
     monkeypatch.setenv("PULUMI_CONFIG", as_the_engine_passes_it(stack_file.read(stack)))
     assert settings.from_pulumi() == settings.load(stack)
+
+
+def test_configuration_that_a_program_sets_reads_the_same_as_the_file(tmp_path: Path) -> None:
+    """Pulumi's Automation API runs a program inline and hands the configuration over without PULUMI_CONFIG."""
+    stack = as_stack_file(CASES / "accepted" / "every-key.yaml", tmp_path)
+    pulumi.runtime.set_mocks(NoResources(), project="tidepool", stack="dev")
+    pulumi.runtime.set_all_config(json.loads(as_the_engine_passes_it(stack_file.read(stack))))
+    try:
+        assert settings.from_pulumi() == settings.load(stack)
+    finally:
+        pulumi.runtime.set_all_config({})
 
 
 def test_an_unknown_key_is_an_error_under_the_engine_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class Database(pulumi.ComponentResource):
         tags = dict(args.tags)
         # Letters and digits only: it stands in URLs.
         generated = random.RandomPassword(f"{name}-password", length=40, special=False, opts=inside)
-        password = pulumi.Output.secret(generated.result)
+        password: pulumi.Output[str] = pulumi.Output.secret(generated.result)
         instance = aws.rds.Instance(
             f"{name}-instance",
             identifier=identifier,
@@ -101,14 +101,15 @@ class Database(pulumi.ComponentResource):
             tags=tags,
             opts=inside,
         )
+        facts: pulumi.Output[str] = pulumi.Output.secret(
+            pulumi.Output.all(password, self.connection).apply(
+                lambda known: json.dumps({"username": USER, "password": known[0], "connection": known[1]})
+            )
+        )
         aws.secretsmanager.SecretVersion(
             f"{name}-secret-version",
             secret_id=secret.id,
-            secret_string=pulumi.Output.secret(
-                pulumi.Output.all(password, self.connection).apply(
-                    lambda known: json.dumps({"username": USER, "password": known[0], "connection": known[1]})
-                )
-            ),
+            secret_string=facts,
             opts=inside,
         )
         self.secret_arn = secret.arn

@@ -1,4 +1,4 @@
-"""The AMI of a pool's machines: the EKS-optimised Amazon Linux 2023 of one release, never `recommended`.
+"""The AMI of machines: the EKS-optimised Amazon Linux 2023 of one release, never `recommended`.
 
 Each release is a parameter of its own in Systems Manager, so that the same settings give the same machines until
 somebody changes the release. Source of the names: awslabs/amazon-eks-ami, releases.
@@ -12,7 +12,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.instance_types import Architecture
-from infra.settings.model import AwsPool, Machines
+from infra.settings.model import AwsPool, Machines, SystemNodes
 
 Variant = Literal["standard", "nvidia"]
 
@@ -34,7 +34,18 @@ def image_id(
     """The AMI id of a pool: its own, else the one for all machines, else that of the release for its machines."""
     if given := pool.image or machines.image:
         return given
+    return _look_up(pool_parameter(pool, kubernetes, machines.ami_release), opts)
+
+
+def system_image_id(
+    nodes: SystemNodes, machines: Machines, kubernetes: str, opts: pulumi.InvokeOptions | None = None
+) -> pulumi.Input[str]:
+    """The AMI id of system machines: the one for all machines, else that of the release for their processor."""
+    if machines.image:
+        return machines.image
+    return _look_up(parameter(kubernetes, machines.ami_release, nodes.instance_types[0].architecture, "standard"), opts)
+
+
+def _look_up(name: str, opts: pulumi.InvokeOptions | None) -> pulumi.Output[str]:
     # `value` would be a secret, and hide the AMI's id in every preview.
-    return aws.ssm.get_parameter_output(
-        name=pool_parameter(pool, kubernetes, machines.ami_release), opts=opts
-    ).insecure_value
+    return aws.ssm.get_parameter_output(name=name, opts=opts).insecure_value

@@ -10,8 +10,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra import naming
-from infra.aws import images, system_machines
-from infra.settings.model import Machines
+from infra.aws import system_machines
 from infra.settings.model import SystemNodes as SystemNodesSettings
 
 ROOT_DEVICE = "/dev/xvda"  # of the EKS-optimised Amazon Linux 2023 AMIs
@@ -72,17 +71,6 @@ class SystemNodes(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, ignore_changes=["scalingConfig.desiredSize"]),
         )
         self.register_outputs({})
-
-
-def image_id(
-    nodes: SystemNodesSettings, machines: Machines, kubernetes: str, opts: pulumi.InvokeOptions | None = None
-) -> pulumi.Input[str]:
-    """The AMI id of system machines: the one for all machines, else that of the release for their processor."""
-    if machines.image:
-        return machines.image
-    parameter = images.parameter(kubernetes, machines.ami_release, nodes.instance_types[0].architecture, "standard")
-    # `value` would be a secret, and hide the AMI's id in every preview.
-    return aws.ssm.get_parameter_output(name=parameter, opts=opts).insecure_value
 
 
 def _template(name: str, args: SystemNodesArgs, opts: pulumi.ResourceOptions) -> aws.ec2.LaunchTemplate:

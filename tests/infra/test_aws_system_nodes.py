@@ -7,10 +7,10 @@ from typing import Any
 import pulumi
 import pytest
 
-from infra.aws import user_data
+from infra.aws import images, user_data
 from infra.aws.instance_types import table
 from infra.aws.node_role import NodeRole
-from infra.aws.system_nodes import SystemNodes, SystemNodesArgs, image_id
+from infra.aws.system_nodes import SystemNodes, SystemNodesArgs
 from infra.settings import model
 from tests.infra.recording import Made, made_by
 
@@ -78,7 +78,7 @@ def test_the_image_is_the_pinned_release_for_the_processor_unless_one_is_named(
     nodes = replace(NODES, instance_types=(table()[types],))
     seen: list[str] = []
     made_by(
-        lambda: pulumi.Output.from_input(image_id(nodes, machines, "1.36")).apply(seen.append),
+        lambda: pulumi.Output.from_input(images.system_image_id(nodes, machines, "1.36")).apply(seen.append),
         calls={"aws:ssm/getParameter:getParameter": lambda args: {"insecureValue": args["name"]}},
     )
     assert seen == [found]

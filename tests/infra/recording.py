@@ -55,26 +55,29 @@ def made_by(
     *,
     preview: bool = False,
     calls: Calls | None = None,
+    computed: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Made:
     """Run a part of a program. With `preview`, as before a first deployment: no id and no output is known.
 
-    calls: answers to look-ups by the call's token; any other look-up fails.
+    calls: answers to look-ups by the call's token; any other look-up fails. computed: outputs that no input gives, by
+    type token, besides those that every resource gets. An Output that `build` returns is waited for.
     """
-    mocks = _Mocks(preview, calls or {})
+    mocks = _Mocks(preview, calls or {}, computed or {})
     pulumi.runtime.set_mocks(mocks, preview=preview, monitor=_Monitor(mocks))
 
     @pulumi.runtime.test
-    def program() -> None:
-        build()
+    def program() -> Any:
+        return build()
 
     program()
     return mocks.made
 
 
 class _Mocks(pulumi.runtime.Mocks):
-    def __init__(self, preview: bool, calls: Calls) -> None:
+    def __init__(self, preview: bool, calls: Calls, computed: Mapping[str, Mapping[str, Any]]) -> None:
         self.preview = preview
         self.calls = calls
+        self.computed = computed
         self.made = Made()
         self.current = threading.local()  # requests come from several threads at once
 
@@ -100,6 +103,7 @@ class _Mocks(pulumi.runtime.Mocks):
             "allocationId": f"{args.name}-allocation",
             "kubeconfigJson": KUBECONFIG,
             "clusterSecurityGroupId": "sg-cluster",
+            **self.computed.get(args.typ, {}),
         }
         return f"{args.name}-id", {**computed, **args.inputs}
 

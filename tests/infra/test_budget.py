@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from infra.aws import budget
 from infra.settings.model import Budget
-from tests.infra.recorder import record
+from tests.infra.recording import made_by
 from tests.infra.samples import TAGS
 
 
 def test_an_environments_cost_is_watched_by_its_tag_and_told_before_it_is_too_late() -> None:
-    recorder = record(lambda: budget.create("budget", Budget(500, ("a@example.com", "b@example.com")), "dev", TAGS))
-    made = recorder.one("aws:budgets/budget:Budget")
+    recorded = made_by(lambda: budget.create("budget", Budget(500, ("a@example.com", "b@example.com")), "dev", TAGS))
+    made = recorded.one("budgets/budget:Budget").inputs
     assert (made["name"], made["budgetType"], made["timeUnit"]) == ("tidepool-dev", "COST", "MONTHLY")
     assert (made["limitAmount"], made["limitUnit"]) == ("500", "USD")
     assert made["costFilters"] == [{"name": "TagKeyValue", "values": ["user:tidepool.dev/environment$dev"]}]

@@ -9,7 +9,7 @@ from pulumi.runtime import rpc
 
 from infra.aws.database import Database, DatabaseArgs, connection_url
 from infra.settings.model import RdsDatabase
-from tests.infra.recorder import Recorder, record
+from tests.infra.recording import Made, made_by
 from tests.infra.samples import TAGS
 
 INSTANCE = "aws:rds/instance:Instance"
@@ -36,8 +36,8 @@ def build(protect: bool = True, **changes: Any) -> Database:
     )
 
 
-def made(protect: bool = True, preview: bool = False, **changes: Any) -> Recorder:
-    return record(lambda: build(protect, **changes), computed=COMPUTED, preview=preview)
+def made(protect: bool = True, preview: bool = False, **changes: Any) -> Made:
+    return made_by(lambda: build(protect, **changes), computed=COMPUTED, preview=preview)
 
 
 def is_secret(value: Any) -> bool:
@@ -56,10 +56,10 @@ def plain_texts(value: Any) -> list[str]:
 
 
 def test_the_password_is_nowhere_but_in_secrets() -> None:
-    recorder = made()
-    assert is_secret(recorder.one(INSTANCE)["password"])
-    assert is_secret(recorder.one("aws:secretsmanager/secretVersion:SecretVersion")["secretString"])
-    for resource in recorder.seen:
+    recorded = made()
+    assert is_secret(recorded.one(INSTANCE).inputs["password"])
+    assert is_secret(recorded.one("secretVersion:SecretVersion").inputs["secretString"])
+    for resource in recorded:
         assert not [text for text in plain_texts(resource.inputs) if PASSWORD in text], resource.name
 
 
@@ -74,13 +74,13 @@ def test_the_connection_is_a_secret_and_the_endpoint_is_none() -> None:
         database = build()
         return pulumi.Output.all(both(database), database.connection.apply(urls.append))
 
-    record(program, computed=COMPUTED)
+    made_by(program, computed=COMPUTED)
     assert secret == [True, False]
     assert urls == [f"postgresql+psycopg2://tidepool:{PASSWORD}@db.example:5432/airflow?sslmode=require"]
 
 
 def test_secrets_manager_has_what_a_client_needs() -> None:
-    version = made().one("aws:secretsmanager/secretVersion:SecretVersion")
+    version = made().one("secretVersion:SecretVersion").inputs
     assert json.loads(version["secretString"]["value"]) == {
         "username": "tidepool",
         "password": PASSWORD,
@@ -89,22 +89,22 @@ def test_secrets_manager_has_what_a_client_needs() -> None:
 
 
 def test_only_the_cluster_reaches_it_and_only_over_tls() -> None:
-    recorder = made()
-    assert recorder.one(INSTANCE)["publiclyAccessible"] is False
-    assert recorder.one(INSTANCE)["vpcSecurityGroupIds"] == ["database-security-group-id"]
-    rule = recorder.one("aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule")
+    recorded = made()
+    assert recorded.one(INSTANCE).inputs["publiclyAccessible"] is False
+    assert recorded.one(INSTANCE).inputs["vpcSecurityGroupIds"] == ["database-security-group-id"]
+    rule = recorded.one("vpc/securityGroupIngressRule:SecurityGroupIngressRule").inputs
     assert rule["referencedSecurityGroupId"] == "sg-cluster"
     assert (rule["ipProtocol"], rule["fromPort"], rule["toPort"]) == ("tcp", 5432, 5432)
-    group = recorder.one("aws:ec2/securityGroup:SecurityGroup")
+    group = recorded.one("ec2/securityGroup:SecurityGroup").inputs
     assert "ingress" not in group
     assert "egress" not in group
-    (parameter,) = recorder.one("aws:rds/parameterGroup:ParameterGroup")["parameters"]
+    (parameter,) = recorded.one("rds/parameterGroup:ParameterGroup").inputs["parameters"]
     assert (parameter["name"], parameter["value"]) == ("rds.force_ssl", "1")
-    assert recorder.one("aws:rds/subnetGroup:SubnetGroup")["subnetIds"] == ["subnet-a", "subnet-b"]
+    assert recorded.one("rds/subnetGroup:SubnetGroup").inputs["subnetIds"] == ["subnet-a", "subnet-b"]
 
 
 def test_it_is_as_large_and_as_safe_as_its_settings_say() -> None:
-    instance = made(multi_zone=True, storage_gib=50, backup_days=14).one(INSTANCE)
+    instance = made(multi_zone=True, storage_gib=50, backup_days=14).one(INSTANCE).inputs
     assert (instance["allocatedStorage"], instance["storageType"], instance["storageEncrypted"]) == (50, "gp3", True)
     assert (instance["multiAz"], instance["backupRetentionPeriod"]) == (True, 14)
     assert instance["autoMinorVersionUpgrade"] is True
@@ -113,14 +113,15 @@ def test_it_is_as_large_and_as_safe_as_its_settings_say() -> None:
 
 @pytest.mark.parametrize("protect", [True, False])
 def test_only_an_unprotected_database_goes_without_a_trace(protect: bool) -> None:
-    recorder = made(protect)
-    instance = recorder.one(INSTANCE)
+    recorded = made(protect)
+    instance = recorded.one(INSTANCE).inputs
+    assert recorded.one(INSTANCE).protect is protect
     assert instance["deletionProtection"] is protect
     assert instance["skipFinalSnapshot"] is not protect
     assert instance["deleteAutomatedBackups"] is not protect
     assert instance.get("finalSnapshotIdentifier") == ("dev-postgres-final" if protect else None)
-    assert recorder.one("aws:secretsmanager/secret:Secret")["recoveryWindowInDays"] == (30 if protect else 0)
+    assert recorded.one("secretsmanager/secret:Secret").inputs["recoveryWindowInDays"] == (30 if protect else 0)
 
 
 def test_a_preview_needs_neither_password_nor_endpoint() -> None:
-    assert made(preview=True).one(INSTANCE)["identifier"] == "dev-postgres"
+    assert made(preview=True).one(INSTANCE).inputs["identifier"] == "dev-postgres"

@@ -8,7 +8,7 @@ import pytest
 from infra.aws import images
 from infra.aws.instance_types import Architecture
 from infra.settings.model import AwsPool, Machines
-from tests.infra.recorder import record
+from tests.infra.recording import made_by
 from tests.infra.samples import aws_pool
 
 PARAMETER = "aws:ssm/getParameter:getParameter"
@@ -45,9 +45,9 @@ def test_the_ami_fits_the_pools_machines(pool: AwsPool, part: str) -> None:
 
 def image_of(pool: AwsPool, machines: Machines, **calls: Any) -> list[str]:
     found: list[str] = []
-    record(
+    made_by(
         lambda: pulumi.Output.from_input(images.image_id(pool, machines, "1.36")).apply(found.append),
-        calls=calls,
+        calls={token: lambda _, answer=answer: answer for token, answer in calls.items()},
     )
     return found
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -8,15 +9,15 @@ import pytest
 from infra.aws import user_data
 from infra.aws.pool import Pool, PoolArgs
 from infra.settings.model import AwsPool
-from tests.infra.recorder import Recorder, record
+from tests.infra.recording import Made, made_by
 from tests.infra.samples import TAGS, aws_pool
 
-GROUP = "aws:autoscaling/group:Group"
-TEMPLATE = "aws:ec2/launchTemplate:LaunchTemplate"
+GROUP = "autoscaling/group:Group"
+TEMPLATE = "ec2/launchTemplate:LaunchTemplate"
 
 
-def made_of(pool: AwsPool, preview: bool = False) -> Recorder:
-    return record(
+def made_of(pool: AwsPool, preview: bool = False) -> Made:
+    return made_by(
         lambda: Pool(
             pool.name,
             PoolArgs(
@@ -32,17 +33,16 @@ def made_of(pool: AwsPool, preview: bool = False) -> Recorder:
                 tags=TAGS,
             ),
         ),
-        computed={TEMPLATE: {"latestVersion": 3}},
         preview=preview,
     )
 
 
-def group_of(pool: AwsPool) -> dict[str, Any]:
-    return made_of(pool).one(GROUP)
+def group_of(pool: AwsPool) -> Mapping[str, Any]:
+    return made_of(pool).one(GROUP).inputs
 
 
-def template_of(pool: AwsPool) -> dict[str, Any]:
-    return made_of(pool).one(TEMPLATE)
+def template_of(pool: AwsPool) -> Mapping[str, Any]:
+    return made_of(pool).one(TEMPLATE).inputs
 
 
 def test_a_pool_is_one_group_over_its_zones() -> None:
@@ -54,13 +54,13 @@ def test_a_pool_is_one_group_over_its_zones() -> None:
 def test_or_one_group_for_each_zone_with_one_template() -> None:
     made = made_of(aws_pool(group_per_zone=True, maximum=3))
     assert {
-        name: (group["name"], group["maxSize"], group["vpcZoneIdentifiers"])
-        for name, group in made.of_type(GROUP).items()
+        name: (group.inputs["name"], group.inputs["maxSize"], group.inputs["vpcZoneIdentifiers"])
+        for name, group in made.of(GROUP).items()
     } == {
         "spot-group-us-east-1a": ("dev-spot-us-east-1a", 2, ["subnet-a"]),
         "spot-group-us-east-1b": ("dev-spot-us-east-1b", 1, ["subnet-b"]),
     }
-    assert made.one(TEMPLATE)["name"] == "dev-spot"
+    assert made.one(TEMPLATE).inputs["name"] == "dev-spot"
 
 
 @pytest.mark.parametrize(("market", "on_demand"), [("spot", 0), ("on-demand", 100)])
@@ -73,7 +73,7 @@ def test_a_pool_buys_in_one_market_from_any_of_its_types(market: str, on_demand:
         "spotAllocationStrategy": "price-capacity-optimized",
     }
     assert policy["launchTemplate"] == {
-        "launchTemplateSpecification": {"launchTemplateId": "spot-template-id", "version": "3"},
+        "launchTemplateSpecification": {"launchTemplateId": "spot-template-id", "version": "1"},
         "overrides": [{"instanceType": "m6i.large"}, {"instanceType": "m5.large"}],
     }
 
@@ -84,14 +84,15 @@ def test_nothing_but_the_autoscaler_and_ec2_ends_machines() -> None:
     assert group["capacityRebalance"] is False
     assert "instanceRefresh" not in group
     assert "desiredCapacity" not in group
+    assert made_of(aws_pool()).one(GROUP).ignore_changes == ("desiredCapacity",)
     assert group_of(aws_pool(capacity_rebalance=True))["capacityRebalance"] is True
 
 
 def test_only_a_warm_pool_has_no_mixed_instances_policy() -> None:
     made = made_of(aws_pool("m5.large", name="warm", market="on-demand", warm=2))
-    group, template = made.one(GROUP), made.one(TEMPLATE)
+    group, template = made.one(GROUP).inputs, made.one(TEMPLATE).inputs
     assert group["warmPool"] == {"poolState": "Stopped", "minSize": 2, "maxGroupPreparedCapacity": 2}
-    assert group["launchTemplate"] == {"id": "warm-template-id", "version": "3"}
+    assert group["launchTemplate"] == {"id": "warm-template-id", "version": "1"}
     assert "mixedInstancesPolicy" not in group
     assert template["instanceType"] == "m5.large"
     assert "warmPool" not in group_of(aws_pool())
@@ -117,13 +118,13 @@ def test_the_root_volume_is_encrypted_and_goes_with_its_machine() -> None:
 def test_everything_that_costs_says_who_pays() -> None:
     made = made_of(aws_pool())
     owner = {**TAGS, "tidepool.dev/pool": "spot"}
-    specifications = made.one(TEMPLATE)["tagSpecifications"]
+    specifications = made.one(TEMPLATE).inputs["tagSpecifications"]
     assert {each["resourceType"]: each["tags"] for each in specifications} == {
         "instance": owner,
         "volume": owner,
         "network-interface": owner,
     }
-    carried = {tag["key"]: tag["value"] for tag in made.one(GROUP)["tags"] if tag["propagateAtLaunch"]}
+    carried = {tag["key"]: tag["value"] for tag in made.one(GROUP).inputs["tags"] if tag["propagateAtLaunch"]}
     assert carried.items() >= owner.items()
     assert not [key for key in carried if key.startswith("k8s.io/cluster-autoscaler")]
 
@@ -142,4 +143,4 @@ def test_machines_get_the_user_data_of_their_cluster_and_pool() -> None:
 
 def test_names_are_known_in_a_preview() -> None:
     made = made_of(aws_pool(), preview=True)
-    assert (made.one(GROUP)["name"], made.one(TEMPLATE)["name"]) == ("dev-spot", "dev-spot")
+    assert (made.one(GROUP).inputs["name"], made.one(TEMPLATE).inputs["name"]) == ("dev-spot", "dev-spot")

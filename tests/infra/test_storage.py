@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pulumi
@@ -8,10 +9,10 @@ import pytest
 
 from infra.aws.storage import Storage, StorageArgs, bucket_name
 from infra.settings import model
-from tests.infra.recorder import Recorder, record
+from tests.infra.recording import Made, made_by
 from tests.infra.samples import TAGS
 
-BUCKET = "aws:s3/bucket:Bucket"
+BUCKET = "s3/bucket:Bucket"
 KINDS = ("logs", "event-logs", "lake")
 
 
@@ -21,32 +22,30 @@ def build(protect: bool = True) -> Storage:
     return Storage("storage", StorageArgs("dev", account, "eu-west-1", settings, protect, TAGS))
 
 
-def made(protect: bool = True, preview: bool = False) -> Recorder:
-    return record(lambda: build(protect), computed={BUCKET: {"arn": "arn:aws:s3:::x"}}, preview=preview)
+def made(protect: bool = True, preview: bool = False) -> Made:
+    return made_by(lambda: build(protect), preview=preview)
 
 
-def parts(recorder: Recorder, kind: str) -> dict[str, dict[str, Any]]:
+def parts(made: Made, kind: str) -> dict[str, Mapping[str, Any]]:
     """What is said of one bucket, by the end of the resource's type."""
     return {
-        each.typ.rpartition(":")[2]: each.inputs
-        for each in recorder.seen
-        if each.inputs.get("bucket") == f"storage-{kind}-id"
+        each.type.rpartition(":")[2]: each.inputs for each in made if each.inputs.get("bucket") == f"storage-{kind}-id"
     }
 
 
 def test_three_buckets_that_no_other_account_or_region_can_have() -> None:
-    buckets = made().of_type(BUCKET)
-    assert {each["bucket"] for each in buckets.values()} == {
+    buckets = made().of(BUCKET)
+    assert {each.inputs["bucket"] for each in buckets.values()} == {
         "dev-logs-123456789012-eu-west-1",
         "dev-event-logs-123456789012-eu-west-1",
         "dev-lake-123456789012-eu-west-1",
     }
-    assert all(each["tags"] == TAGS for each in buckets.values())
+    assert all(each.inputs["tags"] == TAGS for each in buckets.values())
 
 
 def test_a_preview_knows_the_names() -> None:
-    buckets = made(preview=True).of_type(BUCKET)
-    assert buckets["storage-lake"]["bucket"] == "dev-lake-123456789012-eu-west-1"
+    buckets = made(preview=True).of(BUCKET)
+    assert buckets["storage-lake"].inputs["bucket"] == "dev-lake-123456789012-eu-west-1"
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -69,7 +68,10 @@ def test_whoever_comes_without_tls_is_refused_and_nobody_is_let_in_by_the_bucket
     statements = json.loads(parts(made(), kind)["BucketPolicy"]["policy"])["Statement"]
     assert {each["Effect"] for each in statements} == {"Deny"}
     assert {"Bool": {"aws:SecureTransport": "false"}} in [each["Condition"] for each in statements]
-    assert all(each["Resource"] == ["arn:aws:s3:::x", "arn:aws:s3:::x/*"] for each in statements)
+    assert all(
+        each["Resource"] == [f"arn:aws:mock:::storage-{kind}", f"arn:aws:mock:::storage-{kind}/*"]
+        for each in statements
+    )
 
 
 @pytest.mark.parametrize(
@@ -89,8 +91,9 @@ def test_logs_expire_and_the_lake_keeps_its_objects(kind: str, expiration: dict[
 
 
 def test_only_an_unprotected_bucket_goes_with_what_is_in_it() -> None:
-    assert {each["forceDestroy"] for each in made(protect=True).of_type(BUCKET).values()} == {False}
-    assert {each["forceDestroy"] for each in made(protect=False).of_type(BUCKET).values()} == {True}
+    for protect in (True, False):
+        buckets = made(protect).of(BUCKET).values()
+        assert {(each.inputs["forceDestroy"], each.protect) for each in buckets} == {(not protect, protect)}
 
 
 def test_uris_for_spark_and_for_aws() -> None:
@@ -100,7 +103,7 @@ def test_uris_for_spark_and_for_aws() -> None:
         lake = build().lake
         return pulumi.Output.all(lake.s3, lake.s3a).apply(seen.extend)
 
-    record(program, computed={BUCKET: {"arn": "arn:aws:s3:::x"}})
+    made_by(program)
     assert seen == ["s3://dev-lake-123456789012-eu-west-1", "s3a://dev-lake-123456789012-eu-west-1"]
 
 

@@ -6,20 +6,18 @@ mmdebstrap makes, so that the same Dockerfiles build without any image registry.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import httpx
 
-from infra import versions
+from infra import image_sources
+from infra.image_sources import VERSIONS, Source
 from infra.local import cgroups, mounts, paths
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
@@ -28,70 +26,24 @@ BASE = "docker.io/library/debian:bookworm-slim"
 REGISTRY = "tidepool.local"  # no registry: the prefix of what only exists on this machine
 PAUSE = f"{REGISTRY}/pause:1"
 _PAUSE_DOCKERFILE = f'FROM {BASE}\nCMD ["sleep", "infinity"]\n'
-_FOLDER = paths.REPOSITORY / "images"
 _CA_BUNDLE = "/run/build-ca.crt"
 _CONSTRAINTS = "/run/build-constraints.txt"
-
-VERSIONS = {
-    "SPARK_VERSION": versions.SPARK,
-    "HADOOP_VERSION": versions.HADOOP,
-    "AIRFLOW_VERSION": versions.AIRFLOW,
-    "PROVIDER_CNCF_VERSION": versions.PROVIDER_CNCF,
-}
-"""The build arguments that carry what infra/versions.py pins; a Dockerfile gets those that it declares."""
 
 
 class ImageError(LocalError):
     """An image can't be built or unpacked; the message says which, and has the builder's last words."""
 
 
-def names() -> list[str]:
-    """The images that there are: the folders of images/."""
-    return sorted(file.parent.name for file in _FOLDER.glob("*/Dockerfile"))
-
-
-@dataclass(frozen=True)
-class Source:
-    """What an image is made of. files: the Dockerfile and all that it copies; arguments: what it declares by ARG."""
-
-    dockerfile: str
-    files: tuple[Path, ...]
-    arguments: frozenset[str]
-
-    @classmethod
-    def of(cls, name: str) -> Source:
-        """Of the image `name`. Raises ImageError where there is none."""
-        if name not in names():
-            raise ImageError(f"no image {name!r}; there are {', '.join(names())}")
-        file = _FOLDER / name / "Dockerfile"
-        text = file.read_text()
-        copied = (paths.REPOSITORY / each for each in copied_from_context(text))
-        below = {path for each in copied for path in ([each] if each.is_file() else each.rglob("*"))}
-        files = {file, *(path for path in below if path.is_file() and "__pycache__" not in path.parts)}
-        return cls(text, tuple(sorted(files)), frozenset(re.findall(r"^ARG (\w+)", text, re.MULTILINE)))
-
-    def versions(self) -> dict[str, str]:
-        """The pinned versions that are build arguments of it."""
-        return {name: version for name, version in VERSIONS.items() if name in self.arguments}
-
-
-def copied_from_context(dockerfile: str) -> Iterator[str]:
-    """The paths that a Dockerfile copies from the repository, not from another stage."""
-    for line in re.sub(r"\\\n\s*", "", dockerfile).splitlines():
-        if line.startswith("COPY "):
-            words = shlex.split(line)[1:]
-            if not any(word.startswith("--from=") for word in words):
-                yield from [word for word in words if not word.startswith("--")][:-1]
-
-
 def reference(name: str) -> str:
-    """An image's reference: its tag is a digest of all that goes into it."""
-    source = Source.of(name)
-    digest = hashlib.sha256(repr(sorted(source.versions().items())).encode())
-    for file in source.files:
-        mode = b"x" if os.access(file, os.X_OK) else b"-"
-        digest.update(str(file.relative_to(paths.REPOSITORY)).encode() + mode + file.read_bytes())
-    return f"{REGISTRY}/{name}:{digest.hexdigest()[:12]}"
+    """An image's reference: its tag is a digest of all that goes into it. Raises ImageError where there is none."""
+    return f"{REGISTRY}/{name}:{_source(name).tag()}"
+
+
+def _source(name: str) -> Source:
+    try:
+        return image_sources.source(name)
+    except KeyError as error:
+        raise ImageError(f"no image {name!r}; there are {', '.join(image_sources.names())}") from error
 
 
 class Builder:
@@ -103,7 +55,7 @@ class Builder:
 
     def build(self, image: str) -> str:
         """Build one image of images/; its reference."""
-        source, made = Source.of(image), reference(image)
+        source, made = _source(image), reference(image)
         with self._progress.step(f"building the image {image} (once for each change of what goes into it)"):
             self._builder.build(source.dockerfile, made, source)
         return made

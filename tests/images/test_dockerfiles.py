@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra import versions
+from infra import image_sources, versions
 from infra.local import golden, images
 from infra.local.images import ImageError
 from tidepool.pod import USER_ID
@@ -78,26 +78,26 @@ def test_a_script_of_an_image_is_executable_and_has_no_syntax_error(script: Path
     subprocess.run(["bash", "-n", str(script)], check=True)
 
 
-@pytest.mark.parametrize("image", images.names())
+@pytest.mark.parametrize("image", image_sources.names())
 def test_an_images_tag_is_a_digest_of_its_files(image: str) -> None:
     made = images.reference(image)
     assert re.fullmatch(rf"tidepool\.local/{image}:[0-9a-f]{{12}}", made)
     assert images.reference(image) == made
-    files = images.Source.of(image).files
+    files = image_sources.source(image).files
     assert ROOT / "images" / image / "Dockerfile" in files
     assert not [file for file in files if "__pycache__" in file.parts]
 
 
 def test_an_images_tag_changes_with_the_version_that_goes_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
     spark, hdfs = images.reference("spark"), images.reference("hdfs")
-    monkeypatch.setitem(images.VERSIONS, "SPARK_VERSION", "0.0.0")
+    monkeypatch.setitem(image_sources.VERSIONS, "SPARK_VERSION", "0.0.0")
     assert images.reference("spark") != spark
     assert images.reference("hdfs") == hdfs
 
 
 def test_what_a_dockerfile_copies_is_found_but_for_what_comes_from_another_stage() -> None:
     text = "COPY --from=jars /a/ /b/\nCOPY --chmod=755 images/x/bin/ \\\n    /usr/bin/\nCOPY one two /here/\n"
-    assert list(images.copied_from_context(text)) == ["images/x/bin/", "one", "two"]
+    assert list(image_sources.copied_from_context(text)) == ["images/x/bin/", "one", "two"]
 
 
 def test_an_image_that_is_not_there_is_said_with_those_that_are() -> None:

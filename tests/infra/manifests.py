@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.infra.recorder import record
+from tests.infra import recording
 
 
 def made_by(build: Callable[[], Any]) -> dict[str, dict[str, Any]]:
     """Objects by `Kind/name`, or `Kind/namespace/name` where they are in one."""
     made: dict[str, dict[str, Any]] = {}
-    for resource in record(build).seen:
+    for resource in recording.made_by(build):
         if "kind" in resource.inputs:
             metadata = resource.inputs["metadata"]
             key = "/".join(filter(None, (resource.inputs["kind"], metadata.get("namespace"), metadata["name"])))
             assert key not in made, f"{key} is made twice"
-            made[key] = resource.inputs
+            made[key] = dict(resource.inputs)
     return made

@@ -31,9 +31,10 @@ class Group:
 
 
 def labels(pool: AwsPool) -> dict[str, str]:
-    """The labels that a pool's machines carry from the start."""
-    accelerator = pool.instance_types[0].gpu_model.lower()
-    return naming.node_labels(pool.name) | ({ACCELERATOR_LABEL: f"nvidia-{accelerator}"} if pool.gpus else {})
+    """The labels that a pool's machines carry from the start. A pool of several GPU models tells none of them."""
+    models = {each.gpu_model.lower() for each in pool.instance_types}
+    accelerator = f"nvidia-{models.pop()}" if len(models) == 1 else "nvidia"
+    return naming.node_labels(pool.name) | ({ACCELERATOR_LABEL: accelerator} if pool.gpus else {})
 
 
 def taints(pool: AwsPool) -> tuple[Taint, ...]:

@@ -63,6 +63,10 @@ def test_a_gpu_machine_is_waited_for_until_its_gpus_are_there() -> None:
     assert machines.labels(pool)["k8s.amazonaws.com/accelerator"] == "nvidia-a10g"
 
 
+def test_a_pool_of_several_gpu_models_claims_none_of_them() -> None:
+    assert machines.labels(aws_pool("g5.xlarge", "g6.xlarge"))["k8s.amazonaws.com/accelerator"] == "nvidia"
+
+
 def test_labels_of_tags_and_machines_are_the_same() -> None:
     for pool in (aws_pool(), aws_pool("g5.xlarge"), aws_pool("m6g.large")):
         tags = machines.group_tags("dev", "dev-spot", pool, TAGS)

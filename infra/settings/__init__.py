@@ -127,6 +127,14 @@ def _check(top: Table, cloud: AwsCloud | ExistingCloud, images: Images, lake: La
     if isinstance(cloud, AwsCloud):
         if deployed.airflow is not None and cloud.database is None:
             top.missing_key("tidepool:database", "there where tidepool:airflow is; Airflow keeps its state in it")
+        most, apart = cloud.system.maximum, services.machines_of_hdfs(deployed.hdfs)
+        if apart > most and not top.wrong("tidepool:system") and not top.wrong("tidepool:hdfs"):
+            top.problem(
+                "tidepool:system.max",
+                most,
+                f"{apart} at least: no two DataNodes, and no two of the "
+                "three JournalNodes of high_availability, may be on one machine",
+            )
         return
     kind = "with cluster.kind existing"
     if not lake.uri and not top.wrong("tidepool:lake"):

@@ -14,14 +14,16 @@ from infra.settings.model import Architecture, AwsPool, Machines, Network, Quota
 from infra.settings.strict import Table, near
 
 
-def read(body: Table, zones: tuple[str, ...]) -> dict[str, AwsPool]:
-    """The pools by name. zones: of the network; a pool that names none gets all."""
+def read(body: Table, zones: tuple[str, ...], architectures: tuple[Architecture, ...]) -> dict[str, AwsPool]:
+    """The pools by name. zones: of the network, for pools that name none. architectures: of container images."""
     if SYSTEM_POOL in body.names():
         body.problem(SYSTEM_POOL, SYSTEM_POOL, "another name: this is the system node group's, see tidepool:system")
     for name in body.names():
         if not re.fullmatch(DNS_LABEL, name):
             body.problem(name, name, f"a name of {patterns.LABEL_WORDS}")
     pools = {name: _pool(name, body.table(name), zones) for name in body.names()}
+    for name, pool in pools.items():
+        check_architecture(body, f"{name}.", pool.instance_types, architectures)
     if not pools and not body.missing:
         body.problem("", {}, "at least one pool; else no job has a machine")
     return pools
@@ -85,7 +87,7 @@ def check_architecture(
     body: Table, path: str, types: tuple[InstanceType, ...], architectures: tuple[Architecture, ...]
 ) -> None:
     """The container images are built for the processor of the types, which stand at `path` + `instance_types`."""
-    name = "arm64" if types and types[0].architecture == "arm64" else "amd64"
+    name = _kind(types[0]).split()[0] if types else ""
     if types and name not in architectures and not body.wrong(f"{path}instance_types"):
         body.problem(
             f"{path}instance_types",
@@ -95,19 +97,21 @@ def check_architecture(
         )
 
 
-def check_images(
-    body: Table, pools: Mapping[str, AwsPool], machines: Machines, architectures: tuple[Architecture, ...]
-) -> None:
-    """Machines can run the container images, and their AMI is of the right kind."""
-    known = {pool.name: pool for pool in pools.values() if pool.instance_types}
-    for name, pool in known.items():
-        check_architecture(body, f"{name}.", pool.instance_types, architectures)
-    kinds = {
-        name: f"{pool.architecture}{' with GPU' if pool.gpus else ''}" for name, pool in known.items() if not pool.image
-    }
-    if machines.image and len(set(kinds.values())) > 1:
+def check_image(body: Table, pools: Mapping[str, AwsPool], machines: Machines, system: SystemNodes) -> None:
+    """One AMI for all is of the right kind for all that have none of their own. body: of the key `machines`."""
+    if not machines.image:
+        return
+    users: dict[str, SystemNodes | AwsPool] = {SYSTEM_POOL: system}
+    users |= {name: pool for name, pool in pools.items() if not pool.image}
+    kinds = {name: _kind(each.instance_types[0]) for name, each in users.items() if each.instance_types}
+    if len(set(kinds.values())) > 1:
         listed = ", ".join(f"{name} is {kind}" for name, kind in kinds.items())
-        body.problem("", sorted(kinds), f"of one kind where machines.image is the AMI of all, but {listed}")
+        body.problem(
+            "image",
+            machines.image,
+            "for machines of one kind; use ami_release, or give each pool of another kind an image of its own: "
+            f"{listed}",
+        )
 
 
 def check_quotas(body: Table, pools: Mapping[str, AwsPool], system: SystemNodes, quotas: Quotas) -> None:
@@ -187,6 +191,11 @@ def _check(body: Table, pool: AwsPool) -> None:
             "0 with several instance types: EC2 has no warm pools in groups with a mixed instances policy; "
             "leave a single type",
         )
+
+
+def _kind(machine: InstanceType) -> str:
+    """What AMIs differ by: the processor, as images call it, and whether NVIDIA's driver is needed."""
+    return f"{'arm64' if machine.architecture == 'arm64' else 'amd64'}{' with GPU' if machine.gpus else ''}"
 
 
 def _falls_back(pool: AwsPool, other: AwsPool) -> bool:

@@ -22,6 +22,9 @@ OWN_HDFS = {
 }
 """How clients name the HDFS that this program deploys, without and with high availability (hdfs_config.uri)."""
 
+HDFS_QUORUM = 3
+"""JournalNodes, and ZooKeeper nodes, with high availability."""
+
 OWN_HDFS_LAKE = "/lake"
 """The folder that jobs may write there."""
 
@@ -30,6 +33,13 @@ def wanted_images(deployed: Services) -> tuple[str, ...]:
     """Those of this repository's images that an environment with these services runs."""
     there = {"spark": True, "airflow": deployed.airflow is not None, "hdfs": deployed.hdfs is not None}
     return tuple(name for name in OWN_IMAGES if there[name])
+
+
+def machines_of_hdfs(hdfs: Hdfs | None) -> int:
+    """System machines that it needs: its servers of one kind are never on the same."""
+    if hdfs is None:
+        return 0
+    return max(hdfs.datanodes, HDFS_QUORUM if hdfs.high_availability else 0)
 
 
 def tenants(body: Table) -> dict[str, Tenant]:

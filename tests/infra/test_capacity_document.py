@@ -1,27 +1,118 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import pytest
+
 from infra import capacity_document, settings
+from infra.aws import asg_tags, machines
+from infra.settings.model import AwsCloud
 from tidepool import capacity
 
-STACK = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.local.yaml"
+STACKS = sorted((Path(__file__).resolve().parents[2] / "stacks").glob("Pulumi.*.yaml"))
+CASES = Path(__file__).parent / "cases" / "accepted"
+LAKE = "hdfs://somewhere/lake"
+
+by_stack = pytest.mark.parametrize("stack", STACKS, ids=lambda path: path.name)
 
 
-def test_the_library_reads_back_what_the_program_writes() -> None:
-    document = capacity_document.build(settings.load(STACK))
-    assert capacity.loads(capacity.dumps(document)) == document
+def stack(name: str) -> settings.Settings:
+    return settings.load(next(path for path in STACKS if path.name == f"Pulumi.{name}.yaml"))
 
 
-def test_job_pools_keep_others_off_and_the_system_pool_does_not() -> None:
-    pools = capacity_document.build(settings.load(STACK)).pools
-    assert [(each.key, each.value, each.effect) for each in pools["spot-small"].taints] == [
-        ("tidepool.dev/pool", "spot-small", "NoSchedule")
-    ]
-    assert pools["system"].taints == ()
+def of_case(name: str, folder: Path) -> settings.Settings:
+    return settings.load(Path(shutil.copy(CASES / f"{name}.yaml", folder / "Pulumi.dev.yaml")))
+
+
+def document(of: settings.Settings) -> capacity.Capacity:
+    return capacity_document.build(of, LAKE, {"spark": "spark:abc"})
+
+
+@by_stack
+def test_the_library_reads_back_what_the_program_writes(stack: Path) -> None:
+    written = document(settings.load(stack))
+    assert capacity.loads(capacity.dumps(written)) == written
+
+
+def test_what_only_the_cloud_knows_comes_from_it() -> None:
+    """The lake may be a bucket that is yet to be made, and images may be built by the program."""
+    written = document(stack("local"))
+    assert (written.lake, written.images) == (capacity.Lake(uri=LAKE), {"spark": "spark:abc"})
+
+
+def test_each_tenant_has_a_namespace_and_runs_jobs_there_as_one_account() -> None:
+    written = document(stack("prod"))
+    assert written.tenants == {
+        name: capacity.Tenant(namespace=f"tidepool-{name}", service_account="job") for name in ("analytics", "science")
+    }
+    assert written.default_tenant == "analytics"
+
+
+@by_stack
+def test_job_pools_keep_others_off_and_the_system_machines_keep_jobs_off(stack: Path) -> None:
+    pools = document(settings.load(stack)).pools
     assert pools["system"].labels == {"tidepool.dev/pool": "system"}
+    assert [(each.key, each.value, each.effect) for each in pools["system"].taints] == [
+        ("CriticalAddonsOnly", "true", "NoSchedule")
+    ]
+    assert [name for name, pool in pools.items() if not pool.jobs] == ["system"]
+    for name, pool in pools.items():
+        if pool.jobs:
+            assert pool.labels["tidepool.dev/pool"] == name
+            assert [(each.key, each.value, each.effect) for each in pool.taints] == [
+                ("tidepool.dev/pool", name, "NoSchedule")
+            ]
+
+
+@by_stack
+def test_the_autoscalers_tags_promise_what_the_document_promises(stack: Path) -> None:
+    read = settings.load(stack)
+    assert isinstance(read.cloud, AwsCloud)
+    for name, pool in document(read).pools.items():
+        if pool.jobs:
+            tags = machines.group_tags("cluster", "group", read.cloud.pools[name], {})
+            assert tags[f"{asg_tags.TEMPLATE}resources/cpu"] == f"{pool.cpu_millis}m"
+            assert tags[f"{asg_tags.TEMPLATE}resources/memory"] == f"{pool.memory_bytes // 1024**2}Mi"
+            assert tags.get(f"{asg_tags.TEMPLATE}resources/nvidia.com/gpu", "0") == str(pool.gpus)
 
 
 def test_a_pool_costs_what_its_dearest_type_costs_in_its_market() -> None:
-    pool = capacity_document.build(settings.load(STACK)).pools["spot-small"]
+    pool = document(stack("local")).pools["spot-small"]
     assert (pool.usd_per_hour, pool.on_demand_usd_per_hour) == (0.0418, 0.096)
+
+
+def test_gpus_and_processor_are_those_of_the_pools_types() -> None:
+    pools = document(stack("prod")).pools
+    assert {name: pool.gpus for name, pool in pools.items() if pool.gpus} == {"spot-gpu": 1, "on-demand-gpu": 1}
+    assert [name for name, pool in pools.items() if pool.architecture == "arm64"] == ["on-demand-arm"]
+
+
+def test_a_machine_with_an_instance_store_has_its_smallest_types_for_pods() -> None:
+    """g4dn.xlarge has 116.4 GiB, g5.xlarge and g6.xlarge 232.8 GiB."""
+    size = document(stack("prod")).pools["spot-gpu"].ephemeral_storage_bytes
+    assert 95 < size / 1024**3 < 116.4
+
+
+def test_an_existing_clusters_pools_are_what_the_stack_file_says(tmp_path: Path) -> None:
+    written = document(of_case("every-key-existing", tmp_path))
+    assert written.cluster == "lab"
+    assert written.pools == {
+        "batch": capacity.Pool(
+            name="batch",
+            market="spot",
+            jobs=True,
+            instance_types=(),
+            labels={"cloud.example.com/pool": "batch"},
+            taints=(capacity.Taint(key="dedicated", value="", effect="NoExecute"),),
+            cpu_millis=8000,
+            memory_bytes=int(28.5 * 1024**3),
+            ephemeral_storage_bytes=80 * 10**9,
+            gpus=1,
+            architecture="arm64",
+            max_machines=5,
+            priority=50,
+            usd_per_hour=0.1,
+            on_demand_usd_per_hour=0.4,
+        )
+    }

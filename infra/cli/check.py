@@ -38,7 +38,7 @@ class Result:
 def check(
     stack: Annotated[
         str | None,
-        typer.Argument(metavar="[STACK]", help="An environment such as dev, or a stack file; else all in stacks/."),
+        typer.Argument(metavar="STACK", help="An environment such as dev, or a stack file; else all in stacks/."),
     ] = None,
     dags: Annotated[
         Path,

@@ -89,11 +89,13 @@ def _run(dags: Path, pairs: list[str], home: Path) -> None:
 def _merge(found: dict[str, Any], source: Reading, dags: Path, lines: Mapping[tuple[str, str], int]) -> Reading:
     """The real pods, and from the source what no import gave."""
     reading = Reading(problems=list(source.problems), unread=list(found["unread"]))
-    real = set()
+    real: set[str] = set()
+
+    def place(file: str, line: int | None) -> str:
+        return f"{dags.name}/{Path(file).name}" + (f":{line}" if line else "")
+
     for task in found["tasks"]:
-        file = Path(task["file"]).name
-        line = lines.get((file, task["task"]))
-        where = f"{dags.name}/{file}:{line}" if line else f"{dags.name}/{file}"
+        where = place(task["file"], lines.get((Path(task["file"]).name, task["task"])))
         real.add(where)
         reading.templates.append(
             Template(
@@ -104,13 +106,14 @@ def _merge(found: dict[str, Any], source: Reading, dags: Path, lines: Mapping[tu
                 execution_timeout_seconds=task["execution_timeout_seconds"],
             )
         )
-    failed = {Path(error["file"]).name for error in found["errors"]}
+    failed = {Path(error["file"]).name for error in found["errors"] if not error["task"]}
     for template in source.templates:
         if Path(template.where.partition(":")[0]).name in failed and template.where not in real:
             reading.templates.append(template)
     for error in found["errors"]:
-        where = f"{dags.name}/{Path(error['file']).name}:{error['line']}"
+        where = place(error["file"], error["line"] or lines.get((Path(error["file"]).name, error["task"])))
         if where not in {problem.where for problem in source.problems}:
-            what = f"Airflow cannot import it: {error['message']}".rstrip(".")
-            reading.problems.append(Problem(where, "dag-import", what, "Correct the file"))
+            what = f"task {error['task']!r}: its pod cannot be built" if error["task"] else "Airflow cannot import it"
+            message = error["message"].rstrip(".")
+            reading.problems.append(Problem(where, "dag-import", f"{what}: {message}", "Correct the file"))
     return reading

@@ -32,7 +32,6 @@ def problems(settings: Settings, capacity: Capacity) -> list[Problem]:
         *_tags(settings, capacity),
         *_times(settings),
         *_lake(settings),
-        *_processors(settings),
         *_samples(settings, capacity),
     ]
 
@@ -144,21 +143,6 @@ def _lake(settings: Settings) -> Iterator[Problem]:
             "lake",
             f"{settings.lake.uri}: machines on AWS have no credentials for {scheme}://",
             "Take a lake on s3a:// or hdfs://, or leave the key away for the environment's own bucket",
-        )
-
-
-def _processors(settings: Settings) -> Iterator[Problem]:
-    """Services run the environment's images too (Airflow, HDFS), on the system nodes."""
-    if not isinstance(settings.cloud, AwsCloud):
-        return
-    first = settings.cloud.system.instance_types[0]
-    architecture = "arm64" if first.architecture == "arm64" else "amd64"
-    if architecture not in settings.images.architectures:
-        yield Problem(
-            key(settings, "system.instance_types"),
-            "architecture",
-            f"{first.name} is {architecture}, and the images are built for {', '.join(settings.images.architectures)}",
-            f"Add {architecture} to images.architectures, or choose types of another processor",
         )
 
 

@@ -20,7 +20,7 @@ class Problem:
     do: str
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}. {self.do}. [{self.rule}]"
+        return f"{self.where}: {self.what}.{f' {self.do}.' if self.do else ''} [{self.rule}]"
 
 
 def by_place(problems: Iterable[Problem]) -> list[Problem]:

@@ -50,6 +50,16 @@ def quantity(value: Any) -> Decimal:
     return Decimal(match.group(1)) * _SUFFIXES[match.group(2) or ""]
 
 
+def amount(resources: Mapping[str, Any]) -> Amount:
+    """Requests or limits as numbers; CPU and memory in any notation of Kubernetes."""
+    return Amount(
+        cpu_millis=int(quantity(resources.get("cpu") or 0) * 1000),
+        memory_bytes=int(quantity(resources.get("memory") or 0)),
+        storage_bytes=int(quantity(resources.get("ephemeral-storage") or 0)),
+        gpus=int(quantity(resources.get(GPU_RESOURCE) or 0)),
+    )
+
+
 def requests(pod: Mapping[str, Any]) -> Amount:
     """What the scheduler reserves for a pod: its containers together, or its largest init container if that is more."""
     spec = pod.get("spec") or {}
@@ -59,7 +69,7 @@ def requests(pod: Mapping[str, Any]) -> Amount:
             total += _asked(container)  # a sidecar runs beside the others
         else:
             total = total.or_more(_asked(container))
-    return total + _amount(spec.get("overhead") or {})
+    return total + amount(spec.get("overhead") or {})
 
 
 def refusals(pod: Mapping[str, Any], pool: Pool, daemons: Amount) -> list[str]:
@@ -87,16 +97,7 @@ def known_labels(pool: Pool) -> dict[str, tuple[str, ...]]:
 
 def _asked(container: Mapping[str, Any]) -> Amount:
     resources = container.get("resources") or {}
-    return _amount({**(resources.get("limits") or {}), **(resources.get("requests") or {})})  # a limit is a request too
-
-
-def _amount(resources: Mapping[str, Any]) -> Amount:
-    return Amount(
-        cpu_millis=int(quantity(resources.get("cpu") or 0) * 1000),
-        memory_bytes=int(quantity(resources.get("memory") or 0)),
-        storage_bytes=int(quantity(resources.get("ephemeral-storage") or 0)),
-        gpus=int(quantity(resources.get(GPU_RESOURCE) or 0)),
-    )
+    return amount({**(resources.get("limits") or {}), **(resources.get("requests") or {})})  # a limit is a request too
 
 
 def _selector(spec: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> Iterator[str]:

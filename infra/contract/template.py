@@ -23,6 +23,17 @@ class Template:
     schedule_timeout_seconds: int | None = None
     execution_timeout_seconds: float | None = None
 
+    @property
+    def images(self) -> list[str]:
+        """The images of all containers."""
+        spec = self.pod.get("spec") or {}
+        containers = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+        return [each["image"] for each in containers if each.get("image")]
+
+    def problem(self, rule: str, what: str, do: str) -> Problem:
+        """Something that is wrong with this job."""
+        return Problem(self.where, rule, f"{self.subject}: {what}", do)
+
 
 @dataclass
 class Reading:

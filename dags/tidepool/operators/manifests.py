@@ -21,13 +21,18 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.providers.cncf.kubernetes.operators.spark_kubernetes import SparkKubernetesOperator
 from airflow.sdk.bases.operator import BaseOperator
 from airflow.sdk.definitions.mappedoperator import MappedOperator
+from airflow.sdk.exceptions import AirflowNotFoundException
 from kubernetes.client import ApiClient
 
 from tidepool.capacity import PATH_VARIABLE
 
 
+class UnknownPodError(Exception):
+    """Only a run tells what this task's pod is."""
+
+
 def main(arguments: list[str]) -> int:
-    """Read the DAG folder once for each document, each time in a process of its own: modules may keep what they read."""
+    """Read the DAG folder once for each document, each time in a process of its own: modules keep what they read."""
     folder, *pairs = arguments
     failed = 0
     for pair in pairs:
@@ -48,8 +53,9 @@ def main(arguments: list[str]) -> int:
 def collect(folder: Path) -> dict[str, list[Any]]:
     """Everything that the DAG files of a folder would launch.
 
-    errors: files that could not be imported, with file, line and message. tasks: file, dag, task, the pod as a manifest
-    and its timeouts in seconds. unread: tasks whose pod can't be known before they run, each with the reason.
+    errors: files that could not be imported and pods that could not be built, with file, line, task and message; those
+    that have no line or task have None. tasks: file, dag, task, the pod as a manifest and its timeouts in seconds.
+    unread: tasks whose pod can't be known before they run, each with the reason.
     """
     bag = BundleDagBag(folder, bundle_path=folder)
     found: dict[str, list[Any]] = {"errors": [], "tasks": [], "unread": []}
@@ -57,13 +63,20 @@ def collect(folder: Path) -> dict[str, list[Any]]:
         found["errors"].append(_import_error(folder, Path(file), text))
     for dag in bag.dags.values():
         for task in dag.tasks:
-            name = f"{Path(dag.fileloc).name}: {dag.dag_id}.{task.task_id}"
+            file = str(Path(dag.fileloc))
             try:
                 operator = _operator(task)
                 if isinstance(operator, KubernetesPodOperator):
-                    found["tasks"].append({"file": str(Path(dag.fileloc)), "dag": dag.dag_id, **_pod(operator)})
-            except Exception as error:  # noqa: BLE001 - whatever a DAG's own classes raise; it is reported
-                found["unread"].append(f"{name}: {error or type(error).__name__}")
+                    found["tasks"].append({"file": file, "dag": dag.dag_id, **_pod(operator)})
+            except (
+                UnknownPodError,
+                AirflowNotFoundException,
+                OSError,
+            ) as error:  # what is not here may be where Airflow runs
+                found["unread"].append(f"{Path(file).name}: {dag.dag_id}.{task.task_id}: {error}")
+            except Exception as error:  # noqa: BLE001 - whatever the operator raises, it will raise when it runs
+                message = f"{type(error).__name__}: {error}"
+                found["errors"].append({"file": file, "line": None, "task": task.task_id, "message": message})
     return found
 
 
@@ -84,16 +97,16 @@ def _first(expand: Any) -> dict[str, Any]:
         }
         if not all(values.values()):
             unknown = ", ".join(name for name, each in values.items() if not each)
-            raise ValueError(f"mapped over {unknown}, which only a run knows")
+            raise UnknownPodError(f"mapped over {unknown}, which only a run knows")
         return {name: each[0] for name, each in values.items()}
     if isinstance(expand, (list, tuple)) and expand and isinstance(expand[0], dict):
         return dict(expand[0])
-    raise ValueError("mapped over what only a run knows")
+    raise UnknownPodError("mapped over what only a run knows")
 
 
 def _pod(operator: KubernetesPodOperator) -> dict[str, Any]:
     if isinstance(operator, SparkKubernetesOperator):
-        raise ValueError("a SparkApplication, whose pods the spark-operator makes")
+        raise UnknownPodError("a SparkApplication, whose pods the spark-operator makes")
     pod: dict[str, Any] = ApiClient().sanitize_for_serialization(operator.build_pod_request_obj(dry_run=True))
     limit = operator.execution_timeout
     return {
@@ -109,7 +122,7 @@ def _import_error(folder: Path, file: Path, text: str) -> dict[str, Any]:
     file = file if file.is_absolute() else folder / file
     lines = list(_lines(text, file))
     message = next((line for line in reversed(text.splitlines()) if line.strip()), "it could not be imported")
-    return {"file": str(file), "line": lines[-1] if lines else 1, "message": message.strip()}
+    return {"file": str(file), "line": lines[-1] if lines else 1, "task": None, "message": message.strip()}
 
 
 def _lines(text: str, file: Path) -> Iterator[int]:

@@ -1,0 +1,65 @@
+"""What a team's namespace does to a pod before it is scheduled: the LimitRange's defaults, and the quota.
+
+Source of the defaults' order: https://kubernetes.io/docs/concepts/policy/limit-range/
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from infra.contract.scheduling import Amount, amount, quantity
+from infra.settings.model import Tenant
+from tidepool.job import human
+
+GIB = 1024**3
+
+DEFAULT_REQUESTS = {"cpu": "100m", "memory": "512Mi", "ephemeral-storage": "1Gi"}
+DEFAULT_LIMITS = {"memory": "512Mi"}
+"""The LimitRange of teams' namespaces. infra/services/tenants.py has the same, which a test compares."""
+
+
+def with_defaults(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """The pod as its namespace admits it: what a container does not say is what the LimitRange says."""
+    admitted = copy.deepcopy(dict(pod))
+    spec = admitted.setdefault("spec", {})
+    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
+        resources = container.get("resources") or {}
+        asked, limited = resources.get("requests") or {}, resources.get("limits") or {}
+        # A limit that the author gave is the request too; one that the LimitRange gives isn't.
+        container["resources"] = {
+            "requests": {**DEFAULT_REQUESTS, **limited, **asked},
+            "limits": {**DEFAULT_LIMITS, **limited},
+        }
+    return admitted
+
+
+def contradictions(admitted: Mapping[str, Any]) -> Iterator[str]:
+    """Containers that request more than they are limited to, which the API server refuses."""
+    for container in _containers(admitted):
+        requests, limits = container["resources"]["requests"], container["resources"]["limits"]
+        for name, limit in limits.items():
+            if name in requests and quantity(requests[name]) > quantity(limit):
+                yield (
+                    f"container {container.get('name')} requests {requests[name]} of {name}, and is limited to {limit}"
+                )
+
+
+def over_quota(admitted: Mapping[str, Any], asked: Amount, tenant: Tenant) -> Iterator[tuple[str, str]]:
+    """Each of the tenant's keys that not even this one pod alone keeps to, with how much that would be."""
+    limited = sum((amount(each["resources"]["limits"]) for each in _containers(admitted)), Amount())
+    memory = max(asked.memory_bytes, limited.memory_bytes)
+    for key, much, most, words in (
+        ("cpu", asked.cpu_millis, tenant.cpu * 1000, f"{asked.cpu_millis / 1000:g} CPUs"),
+        ("memory_gib", memory, tenant.memory_gib * GIB, f"{human(memory)} of memory"),
+        ("gpus", asked.gpus, tenant.gpus, "1 GPU" if asked.gpus == 1 else f"{asked.gpus} GPUs"),
+        ("pods", 1, tenant.pods, "one pod"),
+    ):
+        if much > most:
+            yield key, words
+
+
+def _containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    spec = pod.get("spec") or {}
+    return [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]

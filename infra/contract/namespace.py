@@ -1,0 +1,73 @@
+"""What a team's namespace says to a job's pod: its quota, its Pod Security level, and the names that exist there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from infra import naming
+from infra.contract import admission, pod_security, scheduling
+from infra.contract.problem import Problem
+from infra.contract.template import Template
+from infra.settings.model import Settings
+from infra.settings.strict import near
+from tidepool.capacity import JOB_PRIORITY_CLASS, Capacity
+from tidepool.pod import SAFE_TO_EVICT
+
+SERVICES_PRIORITY_CLASSES = (naming.PLATFORM_PRIORITY_CLASS, "system-cluster-critical", "system-node-critical")
+
+
+def problems(template: Template, settings: Settings, capacity: Capacity) -> Iterator[Problem]:
+    """Everything for which the namespace refuses the pod, or lets it in and shouldn't."""
+    name = (template.pod.get("metadata") or {}).get("namespace") or "default"
+    if "{{" in name:
+        return
+    spec = template.pod.get("spec") or {}
+    spaces = {naming.tenant_namespace(each): tenant for each, tenant in settings.tenants.items()}
+    if name not in spaces:
+        yield template.problem(
+            "namespace",
+            f"namespace {name} is no team's{near(name, spaces)}: Airflow may not launch pods there",
+            f"Name a team; the teams are {', '.join(sorted(settings.tenants))} (`tenants` in the stack file)",
+        )
+        return
+    tenant = spaces[name]
+    for quota, much in admission.over_quota(template.pod, scheduling.requests(template.pod), tenant):
+        yield template.problem(
+            "quota",
+            f"its pod takes {much}, and the whole quota of team {tenant.name} is {quota}: {getattr(tenant, quota)}",
+            f"Ask for less, or raise tenants.{tenant.name}.{quota} in the stack file",
+        )
+    if violations := pod_security.violations(template.pod, tenant.pod_security):
+        yield template.problem(
+            "pod-security",
+            f"namespace {name} enforces Pod Security {tenant.pod_security}, and {'; '.join(violations)}",
+            "Change the pod; `tenants.<team>.pod_security` would lower the guard for all of the team's jobs",
+        )
+    account = spec.get("serviceAccountName") or "default"
+    accounts = {"default"} | {each.service_account for each in capacity.tenants.values() if each.namespace == name}
+    if account not in accounts:
+        yield template.problem(
+            "service-account",
+            f"namespace {name} has no ServiceAccount {account}",
+            f"Use {naming.JOB_SERVICE_ACCOUNT}",
+        )
+    priority = spec.get("priorityClassName")
+    if priority and priority not in (JOB_PRIORITY_CLASS, *SERVICES_PRIORITY_CLASSES):
+        yield template.problem(
+            "priority-class",
+            f"there is no PriorityClass {priority}{near(priority, [JOB_PRIORITY_CLASS])}",
+            f"Use {JOB_PRIORITY_CLASS}, or leave it away",
+        )
+    elif priority in SERVICES_PRIORITY_CLASSES:
+        yield template.problem(
+            "priority-class",
+            f"PriorityClass {priority} is for services: no team may use it",
+            f"Use {JOB_PRIORITY_CLASS}, or leave it away",
+        )
+    evict = ((template.pod.get("metadata") or {}).get("annotations") or {}).get(SAFE_TO_EVICT)
+    if evict == "true":
+        yield template.problem(
+            "safe-to-evict",
+            f"the annotation {SAFE_TO_EVICT} lets the autoscaler end the job when its machine could be saved",
+            "Leave it away",
+        )

@@ -1,0 +1,6 @@
+from airflow.sdk import DAG
+
+from tidepool import SparkPodOperator
+
+with DAG(dag_id="image_latest", schedule=None):
+    SparkPodOperator(task_id="load", application="flights_clean.py", image="registry.example/spark:latest")

@@ -1,0 +1,22 @@
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.sdk import DAG
+from kubernetes.client import models as k8s
+
+SAFE = k8s.V1SecurityContext(
+    run_as_non_root=True,
+    allow_privilege_escalation=False,
+    capabilities=k8s.V1Capabilities(drop=["ALL"]),
+    seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
+)
+ON_DEMAND = {"tidepool.dev/pool": "on-demand-small"}
+TOLERATED = [k8s.V1Toleration(key="tidepool.dev/pool", operator="Equal", value="on-demand-small", effect="NoSchedule")]
+
+with DAG(dag_id="on_system_nodes", schedule=None):
+    KubernetesPodOperator(
+        task_id="load",
+        namespace="tidepool-etl",
+        image="registry.example/load:1",
+        tolerations=[k8s.V1Toleration(operator="Exists")],
+        container_security_context=SAFE,
+        schedule_timeout_seconds=1800,
+    )

@@ -1,0 +1,6 @@
+from airflow.sdk import DAG
+
+from tidepool import SparkPodOperator
+
+with DAG(dag_id="unknown_team", schedule=None):
+    SparkPodOperator(task_id="load", application="flights_clean.py", team="elt")

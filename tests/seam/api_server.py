@@ -74,9 +74,9 @@ def started(folder: Path, controllers: str = "") -> Iterator[Path]:
 
 def _binaries() -> Path | None:
     """Where this version's Kubernetes lies in the cache."""
-    name = f"{versions.KUBERNETES}-coredns-{versions.COREDNS}-{toolchain.architecture()}"
-    folder = paths.cache() / "kubernetes" / name
-    return folder if (folder / "kube-apiserver").exists() else None
+    pattern = f"{versions.KUBERNETES}-{toolchain.architecture()}-*/complete"
+    found = sorted((paths.cache() / "kubernetes").glob(pattern), key=lambda each: each.stat().st_mtime)
+    return found[-1].parent if found else None
 
 
 def _free_ports(count: int) -> list[int]:

@@ -11,7 +11,9 @@ from infra.settings.model import AwsCloud, AwsPool, ExistingPool, Settings, Syst
 from tidepool.capacity import Capacity, Lake, Pool, Tenant
 
 
-def build(settings: Settings, lake: str, images: Mapping[str, str]) -> Capacity:
+def build(
+    settings: Settings, lake: str, images: Mapping[str, str], spark_conf: Mapping[str, str] | None = None
+) -> Capacity:
     """The capacity document of an environment. lake: its URI. images: reference by name. The cloud has both."""
     cloud = settings.cloud
     pools: dict[str, Pool] = {}
@@ -31,7 +33,14 @@ def build(settings: Settings, lake: str, images: Mapping[str, str]) -> Capacity:
         schedule_timeout_seconds=settings.jobs.schedule_timeout_seconds,
         pools=pools,
         lake=Lake(uri=lake),
+        spark_conf=dict(spark_conf or {}),
     )
+
+
+def spark_conf(hadoop: Mapping[str, str], event_logs: str) -> dict[str, str]:
+    """Settings of every Spark job. hadoop: of HDFS's clients; event_logs: URI, empty where nobody reads them."""
+    conf = {f"spark.hadoop.{key}": value for key, value in hadoop.items()}
+    return conf | ({"spark.eventLog.enabled": "true", "spark.eventLog.dir": event_logs} if event_logs else {})
 
 
 def resources(pool: AwsPool | SystemNodes) -> Allocatable:

@@ -31,19 +31,20 @@ class Cloud:
     """A cluster, the machines that come to it, and what only a cloud has.
 
     provider: Pulumi's Kubernetes provider for the cluster. autoscaler: None where the cluster scales itself.
-    reclaim_notices: a node termination handler for EC2 has something to do. gpus: some pool has GPUs.
+    reclaim_notices: a node termination handler for EC2 has something to do.
+    gpu_selectors: labels of each pool with GPUs.
     system_selector, system_taints: of the nodes for what must not be interrupted.
     identity: annotations of a service's ServiceAccount, by service, where the cloud binds identities by them (GKE);
     EKS binds by name and leaves it empty. storage_class: empty for the cluster's default.
     database_connection: SQLAlchemy URL of Airflow's database, a secret; None: see database_secret, the Secret's name.
-    logs, event_logs, lake: URIs. images: reference by name.
+    logs, event_logs, lake: URIs. event_log_days: how long event logs are kept. images: reference by name.
     """
 
     cluster: str
     provider: kubernetes.Provider
     autoscaler: AutoscalerAccess | None
     reclaim_notices: bool
-    gpus: bool
+    gpu_selectors: tuple[Mapping[str, str], ...]
     system_selector: Mapping[str, str]
     system_taints: tuple[Taint, ...]
     identity: Mapping[str, Mapping[str, str]]
@@ -52,5 +53,6 @@ class Cloud:
     database_secret: str
     logs: pulumi.Input[str]
     event_logs: pulumi.Input[str]
+    event_log_days: int
     lake: pulumi.Input[str]
     images: Mapping[str, pulumi.Input[str]]

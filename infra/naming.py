@@ -6,7 +6,7 @@ and the ledger's column. What the DAG library knows too comes from the capacity 
 
 from __future__ import annotations
 
-from tidepool.capacity import POOL_LABEL, Taint
+from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, Taint
 
 PROJECT = "tidepool"
 
@@ -20,6 +20,10 @@ MONITORING_NAMESPACE = "monitoring"
 
 JOB_SERVICE_ACCOUNT = "job"
 AIRFLOW_SERVICE_ACCOUNT = "airflow"
+AIRFLOW_API_SERVICE_ACCOUNT = "airflow-api-server"
+AUTOSCALER_SERVICE_ACCOUNT = "cluster-autoscaler"
+HISTORY_SERVICE_ACCOUNT = "spark-history"
+"""ServiceAccounts that a cloud binds rights to."""
 
 CAPACITY_CONFIG_MAP = "tidepool-capacity"
 CAPACITY_KEY = "capacity.json"
@@ -27,6 +31,11 @@ PRIORITY_CONFIG_MAP = "cluster-autoscaler-priority-expander"  # the cluster-auto
 
 PLATFORM_PRIORITY_CLASS = "tidepool-platform"
 """The PriorityClass of tidepool's own services; a job's is the capacity document's module's."""
+
+
+def ownership(owner: str, environment: str) -> dict[str, str]:
+    """The cost-allocation tags of everything in an environment."""
+    return {f"{LABEL_PREFIX}owner": owner, f"{LABEL_PREFIX}environment": environment}
 
 
 def group_name(cluster: str, pool: str) -> str:

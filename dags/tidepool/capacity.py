@@ -13,7 +13,7 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -90,7 +90,8 @@ class Capacity:
     """All pools of one environment, and the defaults that jobs get from it.
 
     tenants: by team. default_tenant: whose a job is that names no team. images: image reference by name (`spark` …).
-    schedule_timeout_seconds: how long a pod may wait for a machine.
+    schedule_timeout_seconds: how long a pod may wait for a machine. spark_conf: settings of every Spark job, such as
+    how it reaches HDFS.
     """
 
     cluster: str
@@ -100,6 +101,7 @@ class Capacity:
     schedule_timeout_seconds: int
     pools: dict[str, Pool]
     lake: Lake | None = None
+    spark_conf: dict[str, str] = field(default_factory=dict)
 
 
 def dumps(capacity: Capacity) -> str:
@@ -221,14 +223,14 @@ def _build(kind: Any, body: Any, path: str, problems: list[str]) -> Any:
         problems.append(f"{path}: must be an object")
         return None
     before = len(problems)
-    fields = {field.name: field for field in dataclasses.fields(kind)}
+    fields = {each.name: each for each in dataclasses.fields(kind)}
     problems += [f"{prefix}{key}: unknown key" for key in body if key not in fields]
-    for name, field in fields.items():
+    for name, each in fields.items():
         if name not in body:
-            if field.default is dataclasses.MISSING:
+            if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING:
                 problems.append(f"{prefix}{name}: missing")
             continue
-        words, allowed = _KINDS.get(str(field.type), ("", lambda _: True))
+        words, allowed = _KINDS.get(str(each.type), ("", lambda _: True))
         if not allowed(body[name]):
             problems.append(f"{prefix}{name}: must be {words}, not {body[name]!r}")
     return kind(**body) if len(problems) == before else None

@@ -1,7 +1,7 @@
 """What an environment costs in a month in which no job runs: the price of being there.
 
-List prices of us-east-1, 2026-11-23, without traffic, requests, logs, snapshots and tax; a month has 730 hours. EC2 from
-the price table (instance_types); the rest from AWS's price pages for EKS, VPC, EBS, RDS and KMS, as repeated by
+List prices of us-east-1, 2026-11-23, without traffic, requests, logs, snapshots and tax; a month has 730 hours. EC2
+from the price table (instance_types); the rest from AWS's price pages for EKS, VPC, EBS, RDS and KMS, as repeated by
 cloudburn.io and infratally.com in 2026. A price that is not in here is None, never 0.
 """
 

@@ -48,14 +48,17 @@ class SparkPodOperator(JobPodOperator):
     ) -> None:
         task = kwargs.get("task_id", "")
         file = spark_conf.application_file(task, application)
+        capacity = capacity_document.load()
         if image is None:
-            images = capacity_document.load().images
+            images = capacity.images
             if IMAGE not in images:
                 known = ", ".join(sorted(images)) or "none"
                 raise JobError(f"task {task!r}: no image given, and the capacity document has no {IMAGE!r} ({known})")
             image = images[IMAGE]
         super().__init__(image=image, **kwargs)
         cores, limit = self.placement.cores, self.placement.memory_bytes
-        settings = spark_conf.settings(task, cores, spark_memory(task, limit, cores), conf or {})
+        settings = spark_conf.settings(
+            task, cores, spark_memory(task, limit, cores), {**capacity.spark_conf, **(conf or {})}
+        )
         name = "{{ ti.dag_id }}.{{ ti.task_id }}"
         self.arguments = spark_conf.spark_submit(name, file, list(application_args), {**settings, **OWNER_CONF})

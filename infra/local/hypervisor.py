@@ -2,7 +2,8 @@
 
 It watches the Auto Scaling Groups and instances, starts a machine for each new instance and ends it when the instance
 ends. It decides nothing: what an Auto Scaling Group does not ask for is not started, and an AWS API that does not
-answer changes nothing. It also plays the cloud controller: the Node object of an ended instance is deleted.
+answer changes nothing. It also plays the cloud controller: the Node object of an ended instance is deleted; and beside
+that it gives volumes to claims (infra/local/volumes.py).
 
     python -m infra.local.hypervisor --binaries DIR --containerd FILE --golden DIR --cluster NAME
 """
@@ -28,6 +29,7 @@ from infra.local.daemon import log, ready_to_stop
 from infra.local.kube import core_api
 from infra.local.machine import Home, Instance, Machine
 from infra.local.machine_files import Size
+from infra.local.volumes import Volumes
 from tidepool.capacity import POOL_LABEL
 from tidepool.ledger import events
 
@@ -165,6 +167,8 @@ def main() -> None:
     home = Home(state, arguments.binaries, arguments.containerd, arguments.golden)
     hypervisor = Hypervisor(home, arguments.cluster, Aws(), core_api(state / "admin.kubeconfig"))
     stop = ready_to_stop()
+    volumes = Volumes(state / "volumes", core_api(state / "admin.kubeconfig"))
+    threading.Thread(target=volumes.run, args=(stop,), daemon=True).start()
     while not stop.wait(_INTERVAL_SECONDS):
         try:
             hypervisor.step()

@@ -1,147 +1,123 @@
 """The local cloud's stand-in for the Pulumi engine and its providers: it runs the real program and really creates.
 
-Pulumi's own test runtime runs infra/__main__.py; what the program asks for is made in moto (launch templates, Auto
-Scaling Groups) and in the local API server (by server-side apply). A second deploy brings what is there up to date.
-What this engine can't make is an error, never a silence. Unlike Pulumi's own it keeps no state and removes nothing.
+The program runs in Pulumi's own test runtime (world_monitor). What it asks for is made in moto (world_aws), in the
+local API server (world_kubernetes) or here (world_random), and kept in a state file, as Pulumi's engine does it
+(world_engine): a second deploy touches only what changed, and removes what the program has no more. What this engine
+can't make is an error, or listed with the reason; never a silence.
 
     python -m infra.local.world --stack stacks/Pulumi.local.yaml --moto URL --kubeconfig FILE --set images.spark=…
 
 It can be started beside moto and the API server: while its slow imports run, it waits until the kubeconfig and both of
-them are there. It prints the stack's outputs as JSON.
+them are there. It prints JSON: the stack's `outputs`, what is `not_here`, and the `changes` it made.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
 import json
-import os
-import runpy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pulumi
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra import naming, settings
-from infra.local import world_aws
-from infra.local.addresses import SERVICE_NETWORK, NotLocalError
-from infra.local.world_aws import Aws, WorldError
+from infra import settings
+from infra.local import world_monitor
+from infra.local.addresses import SERVICE_NETWORK
+from infra.local.errors import LocalError
+from infra.local.world_aws import Aws
+from infra.local.world_eks import ControlPlane
+from infra.local.world_engine import Changes, Side, World
 from infra.local.world_kubernetes import ApiServer
+from infra.local.world_random import Random
+from infra.local.world_state import State
 from infra.settings import stack_file
+from infra.settings.model import AwsCloud
 
-PROGRAM = Path(__file__).resolve().parents[1] / "__main__.py"
+STATE_FILE = "stack.jsonl"
 START_SECONDS = 120.0
-GET_CLUSTER = "aws:eks/getCluster:getCluster"
-GET_SUBNETS = "aws:ec2/getSubnets:getSubnets"
 
 
-class World(pulumi.runtime.Mocks):
-    """Answers the program's registrations and look-ups by creating and asking."""
+@dataclass(frozen=True)
+class Deployed:
+    """What a deploy did. not_here: type, name and reason of what can't be had; of charts also where they come from."""
 
-    def __init__(self, aws: Aws, kubernetes: ApiServer) -> None:
-        self.aws = aws
-        self.kubernetes = kubernetes
-        self._resources = {
-            "aws:ec2/launchTemplate:LaunchTemplate": aws.launch_template,
-            "aws:autoscaling/group:Group": aws.group,
-        }
-
-    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str | None, dict[Any, Any]]:
-        """Create or update one resource; the id and the outputs."""
-        inputs: dict[str, Any] = world_aws.plain(args.inputs)
-        if not args.custom or args.typ == "pulumi:providers:kubernetes":  # a component; the one cluster there is
-            return args.name, inputs
-        if args.typ.startswith("kubernetes:") and "kind" in inputs:
-            return self.kubernetes.apply(inputs), inputs
-        make = self._resources.get(args.typ)
-        if make is None:
-            raise WorldError(
-                f"{args.name}: the local cloud can't create {args.typ}; it can create "
-                f"{', '.join(sorted(self._resources))} and Kubernetes objects. Teach it in infra/local/world.py."
-            )
-        return make(inputs)
-
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
-        """Answer one look-up."""
-        if args.token == GET_CLUSTER:
-            return self.aws.cluster(
-                name=args.args["name"],
-                endpoint=self.kubernetes.url,
-                certificate_authority=self.kubernetes.certificate_authority,
-                service_cidr=str(SERVICE_NETWORK),
-            ), []
-        if args.token == GET_SUBNETS:
-            return self.aws.subnets(args.args), []
-        raise WorldError(f"the local cloud can't answer {args.token}; teach it in infra/local/world.py")
+    outputs: dict[str, Any]
+    not_here: list[dict[str, str]]
+    changes: Changes
 
 
-def deploy(path: Path, overrides: Mapping[str, Any], moto_url: str, kubeconfig: Path) -> dict[str, Any]:
-    """Deploy the stack file at `path` to moto and the API server of the kubeconfig; the stack's outputs.
+def deploy(path: Path, overrides: Mapping[str, Any], moto_url: str, kubeconfig: Path, state: Path) -> Deployed:
+    """Deploy the stack file at `path` to moto and the API server of the kubeconfig.
 
-    `overrides` as for settings.load. Waits at most START_SECONDS for each side to be there. Raises SettingsError before
-    anything is made, WorldError, or NotLocalError where an address is not one of this machine.
+    `overrides` as for settings.load. Waits at most START_SECONDS for each side to be there; moto is not asked for
+    anything where the cluster is an existing one. Raises SettingsError before anything is made, or LocalError.
     """
     stack = settings.load(path, overrides)
     config = stack_file.override(stack_file.read(path), overrides)
+    cloud = stack.cloud
 
-    def connect() -> World:
-        aws = Aws(moto_url, stack.region)
-        aws.wait(START_SECONDS)
-        return World(aws, ApiServer(kubeconfig, START_SECONDS))
+    def connect() -> list[Side]:
+        sides: list[Side] = [Random()]
+        aws = Aws(moto_url, cloud.region) if isinstance(cloud, AwsCloud) else None
+        if aws is not None:
+            aws.wait(START_SECONDS)
+            sides.append(aws)
+        api_server = ApiServer(kubeconfig, START_SECONDS)
+        sides.append(api_server)
+        if aws is not None:
+            aws.serve(control_plane(api_server))
+        return sides
 
     with ThreadPoolExecutor(max_workers=1) as background:
-        world = background.submit(connect)
+        sides = background.submit(connect)
         _load_providers()
-        return run(world.result(), config, stack.environment)
+        return run(sides.result(), config, stack.environment, state)
+
+
+def control_plane(api_server: ApiServer) -> ControlPlane:
+    """The control plane as a cluster that EKS made."""
+    return ControlPlane(
+        endpoint=api_server.url,
+        certificate_authority=api_server.certificate_authority,
+        service_cidr=str(SERVICE_NETWORK),
+        version=api_server.version(),
+    )
+
+
+def run(sides: Sequence[Side], config: Mapping[str, Any], environment: str, state: Path) -> Deployed:
+    """Run the program against these sides. Errors of theirs and of the program come out unchanged.
+
+    Whatever was made until then is in the state file; the next run goes on from there.
+    """
+    kept = State.open(state, {side.name: side.identity for side in sides if side.name})
+    try:
+        world = World(kept, sides)
+        outputs = world_monitor.run(world, config, environment)
+        world.remove_the_rest()
+    finally:
+        kept.close()
+    return Deployed(outputs, world.not_here, world.changes)
 
 
 def _load_providers() -> None:
     """Import what the program uses of the provider packages, which load at first use and take seconds."""
     import pulumi_aws
+    import pulumi_eks
     import pulumi_kubernetes
 
     _ = (
         pulumi_aws.ec2.LaunchTemplate,
         pulumi_aws.autoscaling.Group,
-        pulumi_aws.eks.get_cluster_output,
+        pulumi_eks.Cluster,
         pulumi_kubernetes.core.v1.Namespace,
         pulumi_kubernetes.rbac.v1.Role,
     )
-
-
-def run(world: pulumi.runtime.Mocks, config: Mapping[str, Any], environment: str) -> dict[str, Any]:
-    """Run the program against a world; the stack's outputs. Errors of the world and the program come out unchanged."""
-    outputs: dict[str, Any] = {}
-    pulumi.runtime.set_mocks(world, project=naming.PROJECT, stack=environment)
-
-    @pulumi.runtime.test  # type: ignore[untyped-decorator]
-    def program() -> pulumi.Output[Any]:
-        runpy.run_path(str(PROGRAM), run_name="__main__")
-        stack: Any = pulumi.runtime.get_root_resource()
-        return pulumi.Output.all(**stack.outputs).apply(outputs.update)
-
-    with _pulumi_config(config):
-        program()
-    return outputs
-
-
-@contextlib.contextmanager
-def _pulumi_config(config: Mapping[str, Any]) -> Iterator[None]:
-    """The configuration where Pulumi's language host puts it: one variable, everything in it as text."""
-    before = os.environ.get("PULUMI_CONFIG")
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in config.items()}
-    os.environ["PULUMI_CONFIG"] = json.dumps(texts)
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PULUMI_CONFIG"]
-        else:
-            os.environ["PULUMI_CONFIG"] = before
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -152,20 +128,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--stack", type=Path, required=True, help="stacks/Pulumi.<environment>.yaml")
     parser.add_argument("--moto", required=True, help="URL of the moto server")
     parser.add_argument("--kubeconfig", type=Path, required=True, help="kubeconfig of the local API server")
+    parser.add_argument("--state", type=Path, help=f"what is deployed; {STATE_FILE} beside the kubeconfig if not given")
     parser.add_argument(
         "--set", action="append", default=[], metavar="PATH=VALUE", help="a setting instead of the file's, repeatable"
     )
     given = parser.parse_args(arguments)
     overrides = dict(each.partition("=")[::2] for each in given.set)
+    state = given.state or given.kubeconfig.parent / STATE_FILE
     try:
-        outputs = deploy(given.stack, overrides, given.moto, given.kubeconfig)
-    except (settings.SettingsError, WorldError, NotLocalError, pulumi.RunError) as error:
+        deployed = deploy(given.stack, overrides, given.moto, given.kubeconfig, state)
+    except (settings.SettingsError, LocalError, pulumi.RunError) as error:
         print(error, file=sys.stderr)
         return 1
     except (BotoCoreError, ClientError) as error:
         print(f"moto at {given.moto} did not do it: {error}; `tidepool local logs moto` may say why", file=sys.stderr)
         return 1
-    print(json.dumps(outputs, indent=2))
+    print(json.dumps(dataclasses.asdict(deployed), indent=2))
     return 0
 
 

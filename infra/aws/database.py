@@ -54,7 +54,7 @@ class Database(pulumi.ComponentResource):
         tags = dict(args.tags)
         # Letters and digits only: it stands in URLs.
         generated = random.RandomPassword(f"{name}-password", length=40, special=False, opts=inside)
-        password: pulumi.Output[str] = pulumi.Output.secret(generated.result)
+        password = generated.result  # a secret by itself; what is made of it here is marked as one
         instance = aws.rds.Instance(
             f"{name}-instance",
             identifier=identifier,
@@ -81,7 +81,7 @@ class Database(pulumi.ComponentResource):
             delete_automated_backups=not args.protect,
             skip_final_snapshot=not args.protect,
             final_snapshot_identifier=f"{identifier}-final" if args.protect else None,
-            # Seven days of it are free.
+            # Now Database Insights in its standard mode, of which seven days are free.
             performance_insights_enabled=True,
             performance_insights_retention_period=7,
             # Else in the next maintenance window: some changes restart it.

@@ -1,53 +1,100 @@
-"""The Pulumi program: one environment, from its stack file."""
+"""The Pulumi program: one environment, from its stack file. The cloud comes first, then what runs on any Kubernetes."""
+
+from pathlib import Path
 
 import pulumi
-import pulumi_kubernetes as kubernetes
 
-from infra import capacity_document, naming, settings
-from infra.aws import asg_tags, cluster
-from infra.aws.pool import Pool, PoolArgs
-from infra.services.autoscaler import Autoscaler
-from infra.services.jobs import Jobs
+from infra import capacity_document, clouds, contract, naming, settings
+from infra.contract import ContractError
+from infra.services import hdfs_config
+from infra.services.airflow import Airflow, AirflowArgs
+from infra.services.autoscaler import Autoscaler, AutoscalerRelease
+from infra.services.gpu import DevicePlugin
+from infra.services.hdfs import Hdfs, HdfsArgs
+from infra.services.history_server import HistoryServer, HistoryServerArgs
+from infra.services.monitoring import Monitoring, MonitoringArgs
+from infra.services.placement import Placement
 from infra.services.platform import Platform
+from infra.services.priority import PriorityClasses
+from infra.services.spark_operator import SparkOperator
+from infra.services.tenants import Tenants
+from infra.services.termination_handler import TerminationHandler
+from infra.settings import SettingsError
 from tidepool import capacity
 
-stack = settings.from_pulumi()
-zones = sorted({zone for pool in stack.pools.values() for zone in pool.zones})
-home = cluster.look_up(stack.cluster.name, stack.region, zones)
-groups = {name: naming.group_name(home.name, name) for name in stack.pools}
+DAGS = Path(__file__).resolve().parents[1] / "dags"
 
-for name, pool in stack.pools.items():
-    labels, taints = naming.node_labels(name), naming.node_taints(name, pool.jobs)
-    Pool(
-        name,
-        PoolArgs(
-            pool=pool,
-            group_name=groups[name],
-            image=stack.machines.image,
-            instance_profile=stack.machines.instance_profile,
-            user_data=home.user_data(max_pods=pool.max_pods, labels=labels, taints=taints),
-            subnet_ids=home.subnets(pool.zones),
-            security_group_ids=[home.security_group_id],
-            tags=asg_tags.render(
-                cluster=home.name,
-                group=groups[name],
-                owner=stack.owner,
-                environment=stack.environment,
-                pool=name,
-                labels=labels,
-                taints=taints,
-                resources=capacity_document.resources(pool),
-                gpus=pool.instance_types[0].gpus,
-                unneeded_time=pool.unneeded_time,
-            ),
-            ownership=asg_tags.ownership(stack.owner, stack.environment, name),
-        ),
+try:
+    stack = settings.from_pulumi()
+    contract.check(stack, contract.planned(stack), DAGS)
+except (SettingsError, ContractError) as error:
+    raise pulumi.RunError(str(error)) from None
+
+cloud = clouds.create(stack)
+system = Placement(cloud.system_selector, cloud.system_taints)
+services, charts = stack.services, stack.services.chart_sources
+inside = pulumi.ResourceOptions(provider=cloud.provider)
+
+hadoop = hdfs_config.client_settings(services.hdfs) if services.hdfs else {}
+known = pulumi.Output.all(lake=cloud.lake, event_logs=cloud.event_logs, images=cloud.images)
+document = known.apply(
+    lambda facts: capacity.dumps(
+        capacity_document.build(
+            stack,
+            facts["lake"],
+            facts["images"],
+            capacity_document.spark_conf(hadoop, facts["event_logs"] if services.history_server else ""),
+        )
     )
+)
 
-inside = pulumi.ResourceOptions(provider=kubernetes.Provider("cluster", kubeconfig=home.kubeconfig))
-document = capacity.dumps(capacity_document.build(stack))
-Platform("platform", capacity=document, opts=inside)
-Jobs("jobs", pod_security=stack.jobs.pod_security, opts=inside)
-Autoscaler("autoscaler", priorities={groups[name]: pool.priority for name, pool in stack.pools.items()}, opts=inside)
+platform = Platform("platform", document, cloud.identity.get(naming.AIRFLOW_SERVICE_ACCOUNT), opts=inside)
+tenants = Tenants("tenants", stack.tenants, cloud.identity.get(naming.JOB_SERVICE_ACCOUNT), opts=inside)
+PriorityClasses("priority", opts=inside)
+after = pulumi.ResourceOptions(provider=cloud.provider, depends_on=[platform, tenants])
+
+if cloud.autoscaler:
+    identity = cloud.identity.get(naming.AUTOSCALER_SERVICE_ACCOUNT, {})
+    release = AutoscalerRelease(cloud.autoscaler.values, system, identity, charts)
+    Autoscaler("autoscaler", cloud.autoscaler.priorities, release, opts=inside)
+if cloud.reclaim_notices:
+    TerminationHandler("termination-handler", charts, opts=inside)
+if cloud.gpu_selectors:
+    DevicePlugin("device-plugin", cloud.gpu_selectors, charts, opts=inside)
+if services.hdfs:
+    hdfs_args = HdfsArgs(services.hdfs, cloud.images["hdfs"], system.selector, system.taints, cloud.storage_class, {})
+    Hdfs("hdfs", hdfs_args, opts=after)
+if services.monitoring:
+    Monitoring("monitoring", MonitoringArgs(services.monitoring, system, cloud.storage_class, charts), opts=inside)
+if services.spark_operator:
+    SparkOperator("spark-operator", [naming.tenant_namespace(each) for each in stack.tenants], system, charts, after)
+if services.history_server:
+    HistoryServer(
+        "history-server",
+        HistoryServerArgs(
+            image=cloud.images["spark"],
+            event_logs=cloud.event_logs,
+            keep_days=cloud.event_log_days,
+            placement=system,
+            identity=cloud.identity.get(naming.HISTORY_SERVICE_ACCOUNT, {}),
+        ),
+        opts=after,
+    )
+if services.airflow:
+    Airflow(
+        "airflow",
+        AirflowArgs(
+            settings=services.airflow,
+            image=cloud.images["airflow"],
+            logs=cloud.logs,
+            capacity=document,
+            database_connection=cloud.database_connection,
+            database_secret=cloud.database_secret,
+            placement=system,
+            metrics=services.monitoring is not None,
+            chart_sources=charts,
+        ),
+        opts=after,
+    )
 
 pulumi.export("capacity", document)

@@ -49,7 +49,7 @@ class PodIdentity(pulumi.ComponentResource):
             for policy in args.managed_policies
         ]
         if args.policy is not None:
-            allowed.append(aws.iam.RolePolicy(name, role=role.name, policy=args.policy, opts=inside))
+            allowed.append(aws.iam.RolePolicy(f"{name}-policy", role=role.name, policy=args.policy, opts=inside))
         for account in args.service_accounts:
             aws.eks.PodIdentityAssociation(
                 f"{name}-{account}",

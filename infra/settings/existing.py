@@ -9,7 +9,7 @@ from typing import Any
 from infra.naming import DNS_LABEL, SYSTEM_POOL
 from infra.settings import patterns
 from infra.settings.model import Architecture, ExistingCloud, ExistingCluster, ExistingPool
-from infra.settings.strict import Table
+from infra.settings.strict import REQUIRED, Table
 from tidepool.capacity import Taint
 from tidepool.job import MIB, quantity
 
@@ -111,7 +111,12 @@ def _pool(name: str, body: Table) -> ExistingPool:
         gpus=body.integer("gpus", 0, 64, default=0),
         architecture=architecture,
         usd_per_hour=price,
-        on_demand_usd_per_hour=body.number("on_demand_usd_per_hour", 0, 10_000, default=price),
+        on_demand_usd_per_hour=body.number(
+            "on_demand_usd_per_hour",
+            0,
+            10_000,
+            default=REQUIRED if market == "spot" and not body.wrong("market") else price,
+        ),
     )
     if pool.jobs and not pool.labels and not body.wrong("labels"):
         body.problem("labels", {}, "one label at least, which the pool's nodes carry and jobs select them by")

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from infra.naming import DNS_LABEL, PLATFORM_NAMESPACE, PROJECT, tenant_namespace
+from infra.services import charts
 from infra.settings import patterns
 from infra.settings.model import Airflow, GitDags, Hdfs, Images, Jobs, Lake, Monitoring, Services, Tenant
 from infra.settings.strict import Table
@@ -123,13 +124,17 @@ def services(top: Table) -> Services:
         monitoring=_monitoring(top.optional("tidepool:monitoring")),
         spark_operator=top.boolean("tidepool:spark_operator", default=False),
         history_server=top.boolean("tidepool:history_server", default=False),
-        chart_sources=top.texts(
-            "tidepool:chart_sources",
-            DNS_LABEL,
-            r"(https|oci)://\S+",
-            "a chart's name and a mirror that begins with https:// or oci://",
-        ),
+        chart_sources=_chart_sources(top.optional("tidepool:chart_sources")),
     )
+
+
+def _chart_sources(body: Table | None) -> dict[str, str]:
+    if body is None:
+        return {}
+    words = "a mirror of the chart's repository that begins with https:// or oci://"
+    sources = {name: body.string(name, r"(https|oci)://\S+", words, default="") for name in charts.CHARTS}
+    body.done()
+    return {name: source for name, source in sources.items() if source}
 
 
 def _tenant(name: str, body: Table) -> Tenant:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,9 @@ import pytest
 import yaml
 
 from infra import settings
-from infra.settings import stack_file
+from infra.services import hdfs_config
+from infra.settings import services, stack_file
+from infra.settings.model import Hdfs
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = Path(__file__).parent / "cases"
@@ -67,6 +71,14 @@ def test_pulumi_fills_in_what_settings_takes_for_a_missing_key() -> None:
     )
 
 
+@pytest.mark.parametrize("is_available", [False, True], ids=["one NameNode", "high availability"])
+def test_a_lake_on_our_hdfs_is_looked_for_where_hdfs_is_and_where_jobs_may_write(is_available: bool) -> None:
+    hdfs = Hdfs(datanodes=3, replication=3, volume_gib=9, namenode_volume_gib=9, high_availability=is_available)
+    assert services.OWN_HDFS[is_available] == hdfs_config.uri(hdfs)
+    assert hdfs_config.DIRECTORIES[services.OWN_HDFS_LAKE][0].startswith(f"{hdfs_config.JOBS_USER}:")
+    assert hdfs_config.QUORUM == services.HDFS_QUORUM
+
+
 def test_a_missing_stack_file_is_named_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(settings.SettingsError, match=r"Pulumi\.none\.yaml: 1 problem\n  cannot be read: No such file"):
         settings.load(tmp_path / "Pulumi.none.yaml")
@@ -108,20 +120,29 @@ def as_the_engine_passes_it(config: dict[str, Any]) -> str:
     return json.dumps({key: value if isinstance(value, str) else json.dumps(value) for key, value in filled.items()})
 
 
+@pytest.fixture
+def pulumi_of_dev(event_loop_of_session: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Pulumi's runtime deploys the stack `dev`; what it began by that is over at the end."""
+    asyncio.set_event_loop(event_loop_of_session)
+    pulumi.runtime.set_mocks(NoResources(), project="tidepool", stack="dev")
+    yield
+    event_loop_of_session.run_until_complete(asyncio.gather(*asyncio.all_tasks(event_loop_of_session)))
+
+
+@pytest.mark.usefixtures("pulumi_of_dev")
 @pytest.mark.parametrize("case", ACCEPTED, ids=lambda case: case.stem)
 def test_the_engines_configuration_reads_the_same_as_the_file(
     case: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stack = as_stack_file(case, tmp_path)
-    pulumi.runtime.set_mocks(NoResources(), project="tidepool", stack="dev")
     monkeypatch.setenv("PULUMI_CONFIG", as_the_engine_passes_it(stack_file.read(stack)))
     assert settings.from_pulumi() == settings.load(stack)
 
 
+@pytest.mark.usefixtures("pulumi_of_dev")
 def test_configuration_that_a_program_sets_reads_the_same_as_the_file(tmp_path: Path) -> None:
     """Pulumi's Automation API runs a program inline and hands the configuration over without PULUMI_CONFIG."""
     stack = as_stack_file(CASES / "accepted" / "every-key.yaml", tmp_path)
-    pulumi.runtime.set_mocks(NoResources(), project="tidepool", stack="dev")
     pulumi.runtime.set_all_config(json.loads(as_the_engine_passes_it(stack_file.read(stack))))
     try:
         assert settings.from_pulumi() == settings.load(stack)
@@ -129,9 +150,9 @@ def test_configuration_that_a_program_sets_reads_the_same_as_the_file(tmp_path: 
         pulumi.runtime.set_all_config({})
 
 
+@pytest.mark.usefixtures("pulumi_of_dev")
 def test_an_unknown_key_is_an_error_under_the_engine_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     config = stack_file.read(as_stack_file(CASES / "accepted" / "minimal.yaml", tmp_path))
-    pulumi.runtime.set_mocks(NoResources(), project="tidepool", stack="dev")
     monkeypatch.setenv("PULUMI_CONFIG", as_the_engine_passes_it({**config, "tidepool:poolz": "{}"}))
     with pytest.raises(settings.SettingsError, match=r"stacks/Pulumi\.dev\.yaml: 1 problem\n  tidepool:poolz"):
         settings.from_pulumi()

@@ -96,7 +96,8 @@ def keywords(cell: str) -> dict[str, Any]:
 @pytest.fixture
 def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> capacity.Capacity:
     """The capacity document of the local environment, where the library finds it."""
-    document = capacity_document.build(settings.load(ROOT / "stacks" / "Pulumi.local.yaml"))
+    stack = settings.load(ROOT / "stacks" / "Pulumi.local.yaml")
+    document = capacity_document.build(stack, stack.lake.uri, stack.images.references)
     path = tmp_path / "capacity.json"
     path.write_text(capacity.dumps(document), encoding="utf-8")
     monkeypatch.setenv("TIDEPOOL_CAPACITY", str(path))

@@ -86,12 +86,13 @@ def _round(there: Cloud, number: int) -> None:
     manifest = pod.manifest(sizing.place(Job(task="bench"), document), document.images["spark"], document)
     manifest["metadata"]["name"] = f"bench-{number}"
     manifest["spec"]["containers"][0]["command"] = ["true"]
-    labels, _ = pod.owner("bench", "bench", f"round-{number}", 1)
+    labels, _ = pod.owner("bench", "bench", f"round-{number}", 1, document.default_tenant)
     manifest["metadata"]["labels"] |= labels
     api = core_api(there.kubeconfig)
-    created = api.create_namespaced_pod(document.namespace, manifest)
+    namespace = manifest["metadata"]["namespace"]
+    created = api.create_namespaced_pod(namespace, manifest)
     ended = _event(there, lambda each: each.kind == "pod.ended" and each.pod_uid == created.metadata.uid)
-    api.delete_namespaced_pod(created.metadata.name, document.namespace)
+    api.delete_namespaced_pod(created.metadata.name, namespace)
     _event(there, lambda each: each.kind == "machine.gone" and each.machine == ended.machine)
 
 

@@ -9,12 +9,12 @@ import time
 
 import kubernetes
 
-from infra import naming
 from infra.local.aws import Aws
 from infra.local.errors import LocalError
 from infra.local.kube import core_api
 from infra.local.progress import Progress
 from infra.local.state import CLUSTER, Cloud
+from tidepool.capacity import TEAM_LABEL
 
 
 class ReclaimError(LocalError):
@@ -37,7 +37,7 @@ def reclaim(cloud: Cloud, machine: str, notice_seconds: float, progress: Progres
 
 
 def _longest_running(api: kubernetes.client.CoreV1Api, spot: list[str]) -> str:
-    pods = api.list_namespaced_pod(naming.JOBS_NAMESPACE, field_selector="status.phase=Running").items
+    pods = api.list_pod_for_all_namespaces(label_selector=TEAM_LABEL, field_selector="status.phase=Running").items
     running = sorted((pod.status.start_time, pod.spec.node_name) for pod in pods if pod.spec.node_name in spot)
     return running[0][1] if running else ""
 

@@ -11,11 +11,11 @@ from infra.cli.main import app
 from infra.cli.view import MachineNow
 from infra.local import cloud
 from infra.local.airflow_api import AirflowApiError
-from tidepool.capacity import Capacity
+from tidepool.capacity import Capacity, Tenant
 from tidepool.report import timeline
 
 LEFT = MachineNow("i-1", "spot-small", "spot", "m5.large", "idle", 0)
-EMPTY = timeline.report([], Capacity("local", "tidepool-jobs", "job", {}, 1800, {}), 0)
+EMPTY = timeline.report([], Capacity("local", {"jobs": Tenant("tidepool-jobs", "job")}, "jobs", {}, 1800, {}), 0)
 
 
 class World:

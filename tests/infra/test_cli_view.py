@@ -7,14 +7,16 @@ from rich.console import Console
 
 from infra.cli import flights, report_view, view
 from infra.cli.dag_run import Screen
-from tidepool.capacity import Capacity, Pool
+from tidepool.capacity import Capacity, Pool, Tenant
 from tidepool.ledger.events import Event, append
 from tidepool.report import timeline
 from tidepool.report.document import document
 
 START = 1_767_225_600.0
-POOL = Pool("spot-small", "spot", True, ("m5.large",), {}, (), 1930, 7 << 30, 20 << 30, 4, 50, 0.0349, 0.096)
-CAPACITY = Capacity("local", "tidepool-jobs", "job", {}, 1800, {"spot-small": POOL})
+POOL = Pool(
+    "spot-small", "spot", True, ("m5.large",), {}, (), 1930, 7 << 30, 20 << 30, 0, "amd64", 4, 50, 0.0349, 0.096
+)
+CAPACITY = Capacity("local", {"jobs": Tenant("tidepool-jobs", "job")}, "jobs", {}, 1800, {"spot-small": POOL})
 MACHINE = "i-0123456789abcdef0"
 
 

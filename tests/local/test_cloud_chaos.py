@@ -57,7 +57,7 @@ def test_jobs_are_taken_over_whether_they_end_before_the_next_scheduler_looks_or
     let_go(its_folder)
 
     def taken_over() -> bool:
-        pods = local.api.list_namespaced_pod(naming.JOBS_NAMESPACE).items
+        pods = local.api.list_namespaced_pod(naming.tenant_namespace("jobs")).items
         holders = [pod for pod in pods if pod.metadata.annotations.get("tidepool.dev/owner-run") == after]
         return "tidepool.dev/holder" in holders[0].metadata.annotations
 

@@ -39,7 +39,7 @@ os.rename("/lake/tests/look.json.new", "/lake/tests/look.json")
 def test_a_job_resolves_services_and_reaches_them_and_has_no_rights(local: Any) -> None:
     local.create(local.job_pod("look", LOOK, memory="512Mi"))
     local.wait_until(lambda: local.pod("look").status.phase in ("Succeeded", "Failed"), 60, "the pod has looked")
-    log = local.api.read_namespaced_pod_log("look", naming.JOBS_NAMESPACE)
+    log = local.api.read_namespaced_pod_log("look", naming.tenant_namespace("jobs"))
     assert local.pod("look").status.phase == "Succeeded", log
     found = json.loads((local.folder / "look.json").read_text())
     assert found["address"] == addresses.KUBERNETES_SERVICE
@@ -53,9 +53,9 @@ def test_a_job_resolves_services_and_reaches_them_and_has_no_rights(local: Any) 
 
 def test_airflow_may_run_pods_of_jobs_and_read_no_secrets(local: Any) -> None:
     airflow = core_api(local.cloud.airflow_kubeconfig)
-    assert airflow.list_namespaced_pod(naming.JOBS_NAMESPACE).items == []
+    assert airflow.list_namespaced_pod(naming.tenant_namespace("jobs")).items == []
     refused = [
-        lambda: airflow.list_namespaced_secret(naming.JOBS_NAMESPACE),
+        lambda: airflow.list_namespaced_secret(naming.tenant_namespace("jobs")),
         lambda: airflow.list_secret_for_all_namespaces(),
         lambda: airflow.list_namespaced_pod("kube-system"),
         lambda: airflow.list_node(),

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra import naming
 from infra.local import airflow, paths
 from infra.local.errors import LocalError
 from infra.local.supervisor import Supervisor
+from tidepool import capacity
 
 CLUSTER = "local"
 
@@ -57,5 +57,7 @@ class Cloud:
         """Start Airflow on the DAG files of `dags`, if it does not run yet."""
         home = self.state / "airflow"
         airflow.prepare(home, dags, paths.cache())
-        parts = airflow.programs(home, self.capacity, self.airflow_kubeconfig, naming.JOBS_NAMESPACE)
+        document = capacity.load(self.capacity)
+        namespace = document.tenants[document.default_tenant].namespace
+        parts = airflow.programs(home, self.capacity, self.airflow_kubeconfig, namespace)
         self.supervisor.start(parts)

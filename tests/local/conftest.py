@@ -36,6 +36,7 @@ from tidepool.sizing import place
 
 DAGS = Path(__file__).parent / "dags"
 SPOT, ON_DEMAND = "spot-small", "on-demand-small"
+NAMESPACE = naming.tenant_namespace("jobs")
 UNNEEDED_SECONDS = 4
 """How long a machine of the tests' job pools may idle: less than the stack's 10 s, as every test waits for it."""
 
@@ -170,13 +171,11 @@ class Local:
 
     def create(self, manifest: dict[str, Any]) -> None:
         """Create a pod among the jobs."""
-        self.api.create_namespaced_pod(naming.tenant_namespace("jobs"), manifest)
+        self.api.create_namespaced_pod(NAMESPACE, manifest)
 
     def pod(self, name: str) -> Any:
         """A job's pod, or None."""
-        found = self.api.list_namespaced_pod(
-            naming.tenant_namespace("jobs"), field_selector=f"metadata.name={name}"
-        ).items
+        found = self.api.list_namespaced_pod(NAMESPACE, field_selector=f"metadata.name={name}").items
         return found[0] if found else None
 
     def runs(self, name: str, limit: float = 40) -> str:
@@ -191,7 +190,7 @@ class Local:
         """Delete pods at once and wait until they are gone."""
         for name in names:
             with contextlib.suppress(kubernetes.client.ApiException):
-                self.api.delete_namespaced_pod(name, naming.tenant_namespace("jobs"), grace_period_seconds=0)
+                self.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
         wait_until(lambda: not any(self.pod(name) for name in names), 30, f"pods {', '.join(names)} are gone")
 
 
@@ -234,5 +233,5 @@ def local(shared: Local) -> Iterator[Local]:
     """The shared cloud, drained before the test, and cleared of its pods after it."""
     shared.drains()
     yield shared
-    left = [pod.metadata.name for pod in shared.api.list_namespaced_pod(naming.tenant_namespace("jobs")).items]
+    left = [pod.metadata.name for pod in shared.api.list_namespaced_pod(NAMESPACE).items]
     shared.delete(*left)

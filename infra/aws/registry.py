@@ -19,9 +19,10 @@ KEPT_IMAGES = 50
 
 @dataclass(frozen=True)
 class Build:
-    """How one image is built. dockerfile, context: paths from the program's folder `infra/`.
+    """How one image is built. dockerfile, context: paths from the program's folder `infra/`, the same on all machines.
 
-    tag: says what is in the image (a git sha or a digest of its sources), as tags can't be pushed twice.
+    tag: says what is in the image, as tags can't be pushed twice: another file in the build context, another tag. What
+    the context holds is in `Dockerfile.dockerignore` beside the Dockerfile.
     """
 
     dockerfile: str

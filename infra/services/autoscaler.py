@@ -1,28 +1,95 @@
-"""The cluster-autoscaler's configuration: which pool it tries first."""
+"""The cluster-autoscaler: buys a machine for a pod that waits, in the pools' own order, and gives it back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 import yaml
 
-from infra import naming
+from infra import naming, versions
+from infra.services import charts
+from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
+
+FLAGS = {
+    "expander": "priority,least-waste",  # the order of the pools; among equals, where the pod leaves least over
+    "scan-interval": "10s",  # a scan costs a call or two of the cloud's API
+    "scale-down-delay-type-local": "true",  # a machine that came holds back its own pool only
+    "scale-down-delay-after-add": "0s",  # the pool's unneeded time alone says how long a machine may idle
+    "skip-nodes-with-local-storage": "false",  # every job has an emptyDir; jobs say themselves that they stay
+    "ignore-daemonsets-utilization": "true",  # an agent alone does not make a small machine look used
+    "max-node-provision-time": "5m",  # a machine that is not there by then never comes: try the next pool
+    "initial-node-group-backoff-duration": "3m",  # spot capacity comes back in minutes, and trying again is free:
+    "max-node-group-backoff-duration": "15m",  # a pool without capacity says so within a scan or two
+    "node-group-backoff-reset-timeout": "1h",
+}
+"""Flags that differ from their default or that must not change with it; others are left alone."""
+
+
+@dataclass(frozen=True)
+class AutoscalerRelease:
+    """values: of the chart, from the cloud (`AutoscalerAccess.values`). identity: annotations of the ServiceAccount."""
+
+    values: Mapping[str, pulumi.Input[object]]
+    placement: Placement
+    identity: Mapping[str, str]
+    chart_sources: Mapping[str, str]
 
 
 class Autoscaler(pulumi.ComponentResource):
-    """The priority expander's ConfigMap. `priorities`: the higher first, by Auto Scaling Group."""
+    """The priority expander's ConfigMap, and the Release; None where the autoscaler runs beside the cluster.
 
-    def __init__(self, name: str, priorities: Mapping[str, int], opts: pulumi.ResourceOptions | None = None) -> None:
+    priorities: the higher first, by name of a node group.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        priorities: Mapping[str, int],
+        release: AutoscalerRelease | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
         super().__init__("tidepool:services:Autoscaler", name, {}, opts)
-        kubernetes.core.v1.ConfigMap(
+        order = kubernetes.core.v1.ConfigMap(
             f"{name}-priorities",
             metadata={"name": naming.PRIORITY_CONFIG_MAP, "namespace": naming.AUTOSCALER_NAMESPACE},
             data={"priorities": priority_list(priorities)},
             opts=pulumi.ResourceOptions(parent=self),
         )
+        if release:
+            kubernetes.helm.v3.Release(
+                f"{name}-release",
+                kubernetes.helm.v3.ReleaseArgs(
+                    **charts.release(
+                        charts.CLUSTER_AUTOSCALER,
+                        namespace=naming.AUTOSCALER_NAMESPACE,
+                        values=values(release.values, release.placement, release.identity),
+                        sources=release.chart_sources,
+                    )
+                ),
+                opts=pulumi.ResourceOptions(parent=self, depends_on=[order]),
+            )
         self.register_outputs({})
+
+
+def values(cloud: Mapping[str, Any], placement: Placement, identity: Mapping[str, str]) -> dict[str, Any]:
+    """The chart's values. cloud: its part of them. Raises ValueError where both set the same."""
+    ours = {
+        "fullnameOverride": "cluster-autoscaler",
+        "image": {"tag": f"v{versions.CLUSTER_AUTOSCALER}"},  # of the cluster's minor version; the chart is behind
+        "rbac": {"serviceAccount": {"name": naming.AUTOSCALER_SERVICE_ACCOUNT, "annotations": dict(identity)}},
+        "extraArgs": FLAGS,
+        "resources": resources("100m", "400Mi", "1Gi"),
+        "securityContext": {**RESTRICTED_POD, "runAsUser": 65534, "runAsGroup": 65534},
+        "containerSecurityContext": {**RESTRICTED_CONTAINER, "readOnlyRootFilesystem": True},
+        **placement.values("system-cluster-critical"),
+    }
+    if both := sorted(ours.keys() & cloud.keys()):
+        raise ValueError(f"values of the cluster-autoscaler's chart: the cloud sets {', '.join(both)}, which are ours")
+    return {**ours, **cloud}
 
 
 def priority_list(priorities: Mapping[str, int]) -> str:

@@ -1,0 +1,226 @@
+"""Airflow by its official chart: keys and passwords, the Release, and a Job for pools and the first user."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+import pulumi_random as random
+
+from infra import naming
+from infra.services import airflow_setup, airflow_values, charts
+from infra.services.airflow_values import (
+    API_KEY,
+    DATABASE_KEY,
+    DATABASE_SECRET,
+    FERNET_KEY,
+    JWT_KEY,
+    KEYS_SECRET,
+    NAMESPACE,
+    USER_SECRET,
+)
+from infra.services.placement import RESTRICTED_CONTAINER, Placement, resources
+from infra.settings import model
+from tidepool import capacity
+
+SETUP_FOLDER = "/etc/tidepool-setup"
+SETUP_SECONDS = 900
+
+METRICS_POLICY: Any = {
+    "podSelector": {"matchLabels": {"component": "statsd"}},
+    "policyTypes": ["Ingress"],
+    "ingress": [
+        {
+            "from": [
+                {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": naming.MONITORING_NAMESPACE}}}
+            ],
+            "ports": [{"port": 9102, "protocol": "TCP"}],
+        }
+    ],
+}
+"""Lets Prometheus in, which the platform's namespace keeps out otherwise."""
+
+
+@dataclass(frozen=True)
+class AirflowArgs:
+    """image: of Airflow with the DAGs and the library. logs: URI for task logs, empty for none.
+
+    capacity: the document's text; its ConfigMap is the platform's. database_connection: SQLAlchemy URL, secret; None
+    where the Secret `database_secret` holds it. metrics: a Prometheus in the namespace `monitoring` collects them.
+    """
+
+    settings: model.Airflow
+    image: pulumi.Input[str]
+    logs: pulumi.Input[str]
+    capacity: pulumi.Input[str]
+    database_connection: pulumi.Input[str] | None
+    database_secret: str
+    placement: Placement
+    metrics: bool
+    chart_sources: Mapping[str, str]
+
+
+class Airflow(pulumi.ComponentResource):
+    """The Release and what it needs in the platform's namespace; the ServiceAccount that launches jobs is there.
+
+    Raises ValueError without a database.
+    """
+
+    def __init__(self, name: str, args: AirflowArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tidepool:services:Airflow", name, {}, opts)
+        if args.database_connection is None and not args.database_secret:
+            raise ValueError(
+                "Airflow has no database: give the environment one, or name the Secret with its connection"
+            )
+        self._name, self._inside = name, pulumi.ResourceOptions(parent=self)
+        secrets: list[pulumi.Resource] = [self._keys(), self._user()]
+        database_secret = args.database_secret or DATABASE_SECRET
+        if args.database_connection is not None:
+            secrets.append(self._secret("database", DATABASE_SECRET, {DATABASE_KEY: args.database_connection}))
+            database_secret = DATABASE_SECRET
+        if args.metrics:
+            self._let_prometheus_in()
+        release = kubernetes.helm.v3.Release(
+            f"{name}-release",
+            kubernetes.helm.v3.ReleaseArgs(
+                **charts.release(
+                    charts.AIRFLOW,
+                    namespace=NAMESPACE,
+                    values=airflow_values.values(
+                        args.settings,
+                        image=_halves(args.image),
+                        logs=args.logs,
+                        database_secret=database_secret,
+                        placement=args.placement,
+                        metrics=args.metrics,
+                    ),
+                    sources=args.chart_sources,
+                    timeout_seconds=1200,  # the image is large and the database is migrated
+                )
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=secrets),
+        )
+        self._set_up(args, database_secret, release)
+        self.register_outputs({})
+
+    def _keys(self) -> kubernetes.core.v1.Secret:
+        """Fernet key for connections in the database, key of web sessions, key that signs tasks' tokens."""
+        fernet = random.RandomBytes(f"{self._name}-fernet", length=32, opts=self._inside)
+        texts = {
+            key: random.RandomPassword(f"{self._name}-{key}", length=length, special=False, opts=self._inside).result
+            for key, length in ((API_KEY, 48), (JWT_KEY, 64))
+        }
+        return self._secret("keys", KEYS_SECRET, {FERNET_KEY: fernet.base64.apply(url_safe), **texts})
+
+    def _user(self) -> kubernetes.core.v1.Secret:
+        password = random.RandomPassword(f"{self._name}-password", length=24, special=False, opts=self._inside)
+        return self._secret("user", USER_SECRET, {"username": airflow_setup.USER, "password": password.result})
+
+    def _secret(self, suffix: str, secret: str, data: Mapping[str, pulumi.Input[str]]) -> kubernetes.core.v1.Secret:
+        return kubernetes.core.v1.Secret(
+            f"{self._name}-{suffix}",
+            metadata={"name": secret, "namespace": NAMESPACE},
+            string_data=data,
+            opts=self._inside,
+        )
+
+    def _let_prometheus_in(self) -> None:
+        kubernetes.networking.v1.NetworkPolicy(
+            f"{self._name}-metrics",
+            metadata={"name": "airflow-metrics", "namespace": NAMESPACE},
+            spec=METRICS_POLICY,
+            opts=self._inside,
+        )
+
+    def _set_up(self, args: AirflowArgs, database_secret: str, release: pulumi.Resource) -> None:
+        """Pools and the first user; done again whenever the pools change."""
+        pools = pulumi.Output.from_input(args.capacity).apply(pools_of)
+        files = kubernetes.core.v1.ConfigMap(
+            f"{self._name}-setup-files",
+            metadata={"name": "airflow-setup", "namespace": NAMESPACE},
+            data={"setup.py": Path(airflow_setup.__file__).read_text(encoding="utf-8"), "pools.json": pools},
+            opts=self._inside,
+        )
+        kubernetes.batch.v1.Job(
+            f"{self._name}-setup",
+            metadata={"name": "airflow-setup", "namespace": NAMESPACE},
+            spec=setup_job(args.image, database_secret, args.placement, pools.apply(digest)),
+            # A Job's pod cannot be changed, and its name is fixed.
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[release, files], delete_before_replace=True),
+        )
+
+
+def setup_job(
+    image: pulumi.Input[str], database_secret: str, placement: Placement, pools_digest: pulumi.Input[str]
+) -> Any:
+    """Specification of the Job that runs airflow_setup.py; another digest makes it another Job."""
+    return {
+        "backoffLimit": 4,
+        "activeDeadlineSeconds": SETUP_SECONDS,
+        "template": {
+            "metadata": {"annotations": {"tidepool.dev/pools": pools_digest}},
+            "spec": setup_pod(image, database_secret, placement),
+        },
+    }
+
+
+def setup_pod(image: pulumi.Input[str], database_secret: str, placement: Placement) -> dict[str, Any]:
+    """Specification of the pod that runs airflow_setup.py."""
+    secrets = {
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": (database_secret, DATABASE_KEY),
+        "AIRFLOW__CORE__FERNET_KEY": (KEYS_SECRET, FERNET_KEY),
+        "AIRFLOW__API__SECRET_KEY": (KEYS_SECRET, API_KEY),
+        "AIRFLOW_FIRST_PASSWORD": (USER_SECRET, "password"),
+    }
+    return {
+        "restartPolicy": "OnFailure",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "priorityClassName": naming.PLATFORM_PRIORITY_CLASS,
+        "nodeSelector": dict(placement.selector),
+        "tolerations": placement.tolerations(),
+        "securityContext": airflow_values.SECURITY,
+        "containers": [
+            {
+                "name": "setup",
+                "image": image,
+                "command": ["python", f"{SETUP_FOLDER}/setup.py", f"{SETUP_FOLDER}/pools.json"],
+                "env": [
+                    {"name": "AIRFLOW__CORE__AUTH_MANAGER", "value": airflow_values.AUTH_MANAGER},
+                    *(
+                        {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+                        for variable, (secret, key) in secrets.items()
+                    ),
+                ],
+                "resources": resources("200m", "512Mi", "1Gi"),
+                "securityContext": RESTRICTED_CONTAINER,
+                "volumeMounts": [{"name": "files", "mountPath": SETUP_FOLDER, "readOnly": True}],
+            }
+        ],
+        "volumes": [{"name": "files", "configMap": {"name": "airflow-setup"}}],
+    }
+
+
+def url_safe(base64: str) -> str:
+    """The same bytes in the alphabet that a Fernet key is written in."""
+    return base64.replace("+", "-").replace("/", "_")
+
+
+def pools_of(document: str) -> str:
+    """Airflow's pools for the text of a capacity document. Raises CapacityError as `capacity.loads` does."""
+    return airflow_values.pools(capacity.loads(document))
+
+
+def digest(text: str) -> str:
+    """A short name for a text, other for every other text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _halves(image: pulumi.Input[str]) -> airflow_values.Image:
+    halves = pulumi.Output.from_input(image).apply(airflow_values.split_image)
+    return airflow_values.Image(halves.apply(lambda it: it.repository), halves.apply(lambda it: it.tag))

@@ -41,6 +41,13 @@ def _delete_key(client: Any, old: Entry) -> None:
     client.schedule_key_deletion(KeyId=old.id, PendingWindowInDays=old.inputs.get("deletionWindowInDays", 30))
 
 
+def _find_key(client: Any, inputs: Inputs) -> list[str]:
+    """A key has no name: the one that is said to be for the same."""
+    keys = [client.describe_key(KeyId=each["KeyId"])["KeyMetadata"] for each in client.list_keys()["Keys"]]
+    wanted = inputs.get("description")
+    return [key["KeyId"] for key in keys if wanted and key["Enabled"] and key["Description"] == wanted]
+
+
 def _find_policy(client: Any, inputs: Inputs) -> list[str]:
     pages = client.get_paginator("list_policies").paginate(Scope="Local")
     return [each["Arn"] for page in pages for each in page["Policies"] if each["PolicyName"] == inputs["name"]]
@@ -113,6 +120,7 @@ ROWS = {
         id="KeyMetadata.KeyId",
         setters={"enableKeyRotation": _set_rotation, "tags": tagger("tag_resource", "untag_resource", "KeyId")},
         ignored=("deletionWindowInDays",),  # used when it is deleted
+        find=_find_key,
         delete=_delete_key,
         outputs={"arn": "arn:aws:kms:{region}:{account}:key/{id}", "keyId": "{id}"},
     ),

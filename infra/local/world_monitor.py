@@ -69,9 +69,10 @@ def run(
     outputs: dict[str, Any] = {}
     monitor = _Monitor(handler)
     pulumi.runtime.set_mocks(monitor.mocks, project=naming.PROJECT, stack=stack, preview=preview, monitor=monitor)
+    root: Any = pulumi.runtime.get_root_resource()
+    root.outputs.clear()  # of an earlier run in this process
 
     async def collect() -> None:
-        root: Any = pulumi.runtime.get_root_resource()
         for name, value in root.outputs.items():
             output = pulumi.Output.from_input(value)
             outputs[name] = HIDDEN if await output.is_secret() else await output.future()

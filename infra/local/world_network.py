@@ -30,8 +30,9 @@ def _subnet_attribute(name: str) -> Setter:
 
 
 def _attach_gateway(client: Any, identity: str, wanted: str, before: str | None) -> None:
-    if before:
-        client.detach_internet_gateway(InternetGatewayId=identity, VpcId=before)
+    (gateway,) = client.describe_internet_gateways(InternetGatewayIds=[identity])["InternetGateways"]
+    for attached in gateway["Attachments"]:
+        client.detach_internet_gateway(InternetGatewayId=identity, VpcId=attached["VpcId"])
     client.attach_internet_gateway(InternetGatewayId=identity, VpcId=wanted)
 
 
@@ -180,6 +181,7 @@ ROWS = {
         id="InternetGateway.InternetGatewayId",
         tag_resource="internet-gateway",
         setters={"vpcId": _attach_gateway, "tags": set_tags},
+        find=filtered("describe_internet_gateways", "InternetGateways[].InternetGatewayId", tag_Name="tags.Name"),
         delete=_delete_gateway,
         outputs=_ec2("internet-gateway"),
     ),

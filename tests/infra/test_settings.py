@@ -11,7 +11,7 @@ import pulumi
 import pytest
 import yaml
 
-from infra import settings
+from infra import image_sources, settings
 from infra.services import hdfs_config
 from infra.settings import services, stack_file
 from infra.settings.model import Hdfs
@@ -77,6 +77,10 @@ def test_a_lake_on_our_hdfs_is_looked_for_where_hdfs_is_and_where_jobs_may_write
     assert services.OWN_HDFS[is_available] == hdfs_config.uri(hdfs)
     assert hdfs_config.DIRECTORIES[services.OWN_HDFS_LAKE][0].startswith(f"{hdfs_config.JOBS_USER}:")
     assert hdfs_config.QUORUM == services.HDFS_QUORUM
+
+
+def test_the_images_that_settings_knows_are_those_of_this_repository() -> None:
+    assert set(image_sources.names()) == set(services.OWN_IMAGES)
 
 
 def test_a_missing_stack_file_is_named_with_the_reason(tmp_path: Path) -> None:

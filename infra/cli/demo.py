@@ -40,13 +40,13 @@ def demo(
         there = cloud.up(progress, autoscaler=autoscaler)
         try:
             finished, report = run_dag(there, DAG, progress)
+            results = flights.read(there) if finished.state == "success" else None
             if as_json:
-                results = flights.read(there.lake) if finished.state == "success" else None
                 print(json.dumps({"results": results, **summary(finished, report)}, indent=2))
             else:
                 out = Console(highlight=False)
-                if finished.state == "success":
-                    flights.show(there.lake, out)
+                if results is not None:
+                    flights.show(results, out)
                 report_view.show(report, out)
         finally:
             if not keep:

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from infra.cli.view import plain_table
+from infra.local import lake
+from infra.local.state import Cloud
 
 _ROWS = 10
-DELAYS, MODEL = Path("flights/delays.json"), Path("flights/model.json")
+DELAYS, MODEL = "flights/delays.json", "flights/model.json"
 
 
-def read(lake: Path) -> dict[str, Any]:
+def read(cloud: Cloud) -> dict[str, Any]:
     """The results in the lake: `delays`, rows by airline and origin, and `model`, its errors in minutes."""
-    return {name: json.loads((lake / path).read_text()) for name, path in (("delays", DELAYS), ("model", MODEL))}
+    files, top = lake.hdfs(cloud), lake.folder(cloud)
+    return {name: json.loads(files.read(f"{top}/{path}")) for name, path in (("delays", DELAYS), ("model", MODEL))}
 
 
-def show(lake: Path, console: Console) -> None:
+def show(results: dict[str, Any], console: Console) -> None:
     """Print the airlines and origins whose flights arrive latest, and how well the model does."""
-    results = read(lake)
     rows, model = results["delays"], results["model"]
     console.print("\n[bold]The flights of New York in 2013[/bold], the latest arrivals first. Minutes of delay:")
     console.print("the means, and what nine of ten arrivals stayed below")

@@ -15,7 +15,7 @@ from rich.table import Table
 from infra.cli.bench import bench
 from infra.cli.options import AutoscalerOption, JsonOption
 from infra.cli.run import run
-from infra.local import addresses, cloud, paths, reclaim, status
+from infra.local import addresses, cloud, lake, paths, reclaim, status
 from infra.local.airflow import PASSWORDS, USER
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
@@ -45,6 +45,7 @@ def up(
         there = cloud.up(progress, autoscaler)
         if airflow:
             there.start_airflow()
+        lake.fill(there, progress)
     except LocalError as error:
         progress.say(str(error))
         raise typer.Exit(1) from error
@@ -60,7 +61,7 @@ app.command()(run)
 
 @app.command()
 def down() -> None:
-    """Take the local cloud down; nothing of it stays on this machine. The lake, logs and events are kept as files.
+    """Take the local cloud down; nothing of it stays on this machine but logs and events, as files.
 
     \b
     Examples:
@@ -76,7 +77,7 @@ def down() -> None:
 
 @app.command("status")
 def show_status(as_json: JsonOption = False) -> None:
-    """Show processes, pools, machines and pods. Exits with 1 if the cloud is not up or something of it is not well.
+    """Show processes, pools, machines, HDFS and pods. Exits with 1 if the cloud is not up or not well.
 
     \b
     Examples:
@@ -93,8 +94,10 @@ def show_status(as_json: JsonOption = False) -> None:
     else:
         console = Console(highlight=False)
         for title, rows in found.as_dict().items():
-            if title != "problems":
+            if title not in ("not_here", "problems"):
                 _table(console, title, rows)
+        if found.not_here:
+            console.print(f"not here: {len(found.not_here)} resources of the stack; --json lists them with the reasons")
     for problem in found.problems:
         typer.secho(problem, fg="red", err=True)
     raise typer.Exit(1 if found.problems else 0)

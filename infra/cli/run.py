@@ -12,7 +12,7 @@ from rich.console import Console
 from infra.cli import dag_run, report_view
 from infra.cli.dag_run import Finished
 from infra.cli.options import JsonOption
-from infra.local import addresses, cloud
+from infra.local import addresses, cloud, lake
 from infra.local.airflow import PASSWORDS, USER
 from infra.local.airflow_api import AirflowApi
 from infra.local.errors import LocalError
@@ -56,8 +56,9 @@ def run(
 
 def run_dag(there: Cloud, dag: str, progress: Progress) -> tuple[Finished, Report]:
     """Run the DAG in the cloud's Airflow, which is started if it is not; what failed is explained on stderr."""
+    there.start_airflow()
+    lake.fill(there, progress)  # while Airflow starts
     with progress.step("Airflow"):
-        there.start_airflow()
         api = AirflowApi.of(there.state / "airflow")
         api.wait_ready(AIRFLOW_SECONDS)
     progress.say(f"Airflow: {addresses.AIRFLOW}, user {USER}, password in {there.state}/airflow/{PASSWORDS}")

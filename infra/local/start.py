@@ -14,7 +14,7 @@ import kubernetes
 from urllib3.exceptions import HTTPError
 
 from infra import naming
-from infra.local import addresses, cgroups, control_plane, lake, network, paths, rbac, sysctls
+from infra.local import addresses, cgroups, control_plane, network, paths, rbac, sysctls
 from infra.local.aws import amount
 from infra.local.golden import GoldenRoot
 from infra.local.kube import core_api
@@ -38,7 +38,6 @@ def start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path |
     state = cloud.state
     state.mkdir(parents=True, exist_ok=True)
     state.chmod(0o700)
-    lake.seed(cloud.lake)
     sysctls.change(state / "sysctls.json")
     network.up()  # before anything dials the bridge's address
     cgroups.create(GROUP)
@@ -55,7 +54,9 @@ def start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path |
             raise CloudError(f"deploying {STACK.name} failed:\n{errors.strip()}")
     finally:
         world.kill()
-    document = capacity.loads(json.loads(output)["capacity"], "the program's output")
+    deployed = json.loads(output)
+    cloud.not_here.write_text(json.dumps(deployed["not_here"]))
+    document = capacity.loads(deployed["outputs"]["capacity"], "the program's output")
     cloud.capacity.write_text(capacity.dumps(document))
     _require_room(cloud, document)
     _airflow_kubeconfig(cloud)
@@ -65,8 +66,7 @@ def start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path |
 
 def _deploy(cloud: Cloud, golden: GoldenRoot) -> subprocess.Popen[str]:
     """The Pulumi program, started first: its imports take as long as the control plane's start."""
-    values = {f"images.{name}": reference for name, reference in golden.images.items()}
-    values["lake.host_path"] = str(cloud.lake)
+    values = {f"images.references.{name}": reference for name, reference in golden.images.items()}
     command = [*cgroups.enter(GROUP), sys.executable, "-m", "infra.local.world"]  # there `down` finds it too
     command += ["--stack", str(STACK), "--moto", addresses.MOTO]
     command += ["--kubeconfig", str(cloud.kubeconfig)]

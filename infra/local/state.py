@@ -44,9 +44,9 @@ class Cloud:
         return self.state / "events.jsonl"
 
     @property
-    def lake(self) -> Path:
-        """The folder that jobs see as their lake."""
-        return self.state / "lake"
+    def not_here(self) -> Path:
+        """What of the stack can't be had on this machine, with the reasons."""
+        return self.state / "not-here.json"
 
     @property
     def supervisor(self) -> Supervisor:

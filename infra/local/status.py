@@ -1,16 +1,19 @@
-"""What the local cloud is doing now: its processes, pools, machines and jobs' pods, and what is not well."""
+"""What the local cloud is doing now: its processes, pools, machines, HDFS and jobs' pods, and what is not well."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 from dataclasses import dataclass
 from typing import Any
 
-from infra import naming
+from infra.local import lake
 from infra.local.aws import Aws, amount
 from infra.local.kube import core_api
 from infra.local.start import difference
 from infra.local.state import CLUSTER, Cloud
+from infra.local.webhdfs import HdfsError
 from tidepool import capacity
 from tidepool.capacity import POOL_LABEL
 
@@ -24,7 +27,10 @@ class Status:
     processes: list[dict[str, Any]]
     pools: list[dict[str, Any]]
     machines: list[dict[str, Any]]
+    hdfs: list[dict[str, Any]]
+    datanodes: list[dict[str, Any]]
     pods: list[dict[str, Any]]
+    not_here: list[dict[str, Any]]
     problems: list[str]
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,13 +55,74 @@ def read(cloud: Cloud) -> Status:
         pool = document.pools[node.metadata.labels[POOL_LABEL]]
         if differs := difference(pool, node.status.allocatable):
             problems.append(f"machine {node.metadata.name} {differs}")
+    hdfs, datanodes = _hdfs(cloud, problems)
+    namespaces = [tenant.namespace for tenant in document.tenants.values()]
     return Status(
         processes=[{"process": each["name"], "state": each["statename"], "pid": each["pid"]} for each in processes],
         pools=[_pool(group) for group in Aws().groups(CLUSTER)],
         machines=[_machine(node) for node in nodes],
-        pods=[_pod(pod) for pod in api.list_namespaced_pod(naming.JOBS_NAMESPACE).items],
+        hdfs=hdfs,
+        datanodes=datanodes,
+        pods=[_pod(pod) for namespace in namespaces for pod in api.list_namespaced_pod(namespace).items],
+        not_here=_not_here(cloud),
         problems=problems,
     )
+
+
+def _hdfs(cloud: Cloud, problems: list[str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """HDFS in one row, and its DataNodes; what is not well is added to `problems`."""
+    files, replication = lake.hdfs(cloud), lake.replication(cloud)
+    try:
+        whole, blocks = files.figures("FSNamesystemState"), files.figures("FSNamesystem")
+        live = json.loads(files.figures("NameNodeInfo")["LiveNodes"])
+    except HdfsError as error:
+        problems.append(f"HDFS does not answer: {error}")
+        return [], []
+    problems += hdfs_problems(whole, blocks, replication)
+    row = {
+        "safe mode": "off" if whole["FSState"] == "Operational" else "on",
+        "live": whole["NumLiveDataNodes"],
+        "dead": whole["NumDeadDataNodes"],
+        "replication": replication,
+        "blocks": whole["BlocksTotal"],
+        "under-replicated": blocks["UnderReplicatedBlocks"],
+        "missing": blocks["MissingBlocks"],
+        "used": f"{whole['CapacityUsed'] / _GIB:.2f}Gi",
+        "free": f"{whole['CapacityRemaining'] / _GIB:.0f}Gi",
+    }
+    nodes = [
+        {
+            "datanode": name.split(".")[0],
+            "state": node["adminState"],
+            "blocks": node["numBlocks"],
+            "used": f"{node['usedSpace'] / _GIB:.2f}Gi",
+            "heard of": f"{node['lastContact']} s ago",
+        }
+        for name, node in sorted(live.items())
+    ]
+    return [row], nodes
+
+
+def hdfs_problems(whole: dict[str, Any], blocks: dict[str, Any], replication: int) -> list[str]:
+    """What is not well, from the NameNode's FSNamesystemState and FSNamesystem."""
+    found = []
+    if whole["FSState"] != "Operational":
+        found.append("HDFS is in safe mode: nothing can be written until the DataNodes have reported their blocks")
+    if whole["NumLiveDataNodes"] < replication:
+        found.append(f"{whole['NumLiveDataNodes']} DataNodes are live, {replication} replicas of each block are wanted")
+    if blocks["MissingBlocks"]:
+        found.append(f"{blocks['MissingBlocks']} blocks have no replica on a live DataNode: `tidepool hdfs fsck /`")
+    if blocks["UnderReplicatedBlocks"]:
+        found.append(f"{blocks['UnderReplicatedBlocks']} blocks have too few replicas; HDFS makes them when it can")
+    return found
+
+
+def _not_here(cloud: Cloud) -> list[dict[str, Any]]:
+    """What of the stack can't be had on this machine: type, name and reason."""
+    with contextlib.suppress(FileNotFoundError):
+        rows: list[dict[str, Any]] = json.loads(cloud.not_here.read_text())
+        return rows
+    return []
 
 
 def _pool(group: Any) -> dict[str, Any]:

@@ -139,15 +139,12 @@ def test_the_report_as_json_has_the_same_figures() -> None:
     assert found["peak"] == {"machines": {"spot-small": 1}, "on_demand_usd_per_hour": 0.096}
 
 
-def test_the_flights_are_shown_in_80_columns(tmp_path: Path) -> None:
+def test_the_flights_are_shown_in_80_columns() -> None:
     row = {"carrier": "EV", "name": "ExpressJet Airlines Inc. of a very long name", "origin": "EWR", "flights": 43939}
     row |= {"mean_dep_delay": 20.16, "mean_arr_delay": None, "p90_arr_delay": 75.0, "cancelled": 0.0528}
-    (tmp_path / "flights").mkdir()
-    (tmp_path / "flights" / "delays.json").write_text(json.dumps([row] * 35))
     model = {"rmse": 17.6, "baseline_rmse": 18.9, "rows_train": 261_000, "rows_test": 65_000}
-    (tmp_path / "flights" / "model.json").write_text(json.dumps(model))
     console = Console(width=80, file=io.StringIO())
-    flights.show(tmp_path, console)
+    flights.show({"delays": [row] * 35, "model": model}, console)
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from infra import naming
-from infra.contract import admission, pod_security, scheduling
+from infra.contract import admission, scheduling
 from infra.contract.problem import Problem
 from infra.contract.template import Template
+from infra.policy import pod_security
 from infra.settings.model import Settings
 from infra.settings.strict import near
 from tidepool.capacity import JOB_PRIORITY_CLASS, Capacity

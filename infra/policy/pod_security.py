@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+LEVELS = ("restricted", "baseline", "privileged")
+
 BASELINE_CAPABILITIES = frozenset(
     {
         "AUDIT_WRITE",

@@ -6,6 +6,8 @@ and the ledger's column. What the DAG library knows too comes from the capacity 
 
 from __future__ import annotations
 
+import hashlib
+
 from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, Taint
 
 PROJECT = "tidepool"
@@ -69,3 +71,8 @@ def pod_security_labels(level: str) -> dict[str, str]:
     """A namespace's labels for Pod Security: what it enforces, and warnings of what "restricted" would refuse."""
     prefix = "pod-security.kubernetes.io/"
     return {f"{prefix}enforce": level, f"{prefix}audit": "restricted", f"{prefix}warn": "restricted"}
+
+
+def digest(text: str) -> str:
+    """A short name for a text, other for every other text: what changes with it gets the digest as an annotation."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,7 +148,7 @@ class Airflow(pulumi.ComponentResource):
         kubernetes.batch.v1.Job(
             f"{self._name}-setup",
             metadata={"name": "airflow-setup", "namespace": NAMESPACE},
-            spec=setup_job(args.image, database_secret, args.placement, pools.apply(digest)),
+            spec=setup_job(args.image, database_secret, args.placement, pools.apply(naming.digest)),
             # A Job's pod cannot be changed, and its name is fixed.
             opts=pulumi.ResourceOptions(parent=self, depends_on=[release, files], delete_before_replace=True),
         )
@@ -214,11 +213,6 @@ def url_safe(base64: str) -> str:
 def pools_of(document: str) -> str:
     """Airflow's pools for the text of a capacity document. Raises CapacityError as `capacity.loads` does."""
     return airflow_values.pools(capacity.loads(document))
-
-
-def digest(text: str) -> str:
-    """A short name for a text, other for every other text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _halves(image: pulumi.Input[str]) -> airflow_values.Image:

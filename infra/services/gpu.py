@@ -8,12 +8,10 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from infra.services import charts
-from infra.services.placement import EVERYWHERE, on_any, resources
+from infra.services import agents, charts
+from infra.services.placement import EVERYWHERE, on_any
 
 NAMESPACE = "kube-system"
-REQUESTS = {"cpu": "20m", "memory": "64Mi"}
-"""Of the pod on every machine with GPUs."""
 
 
 class DevicePlugin(pulumi.ComponentResource):
@@ -46,5 +44,5 @@ def values(nodes: Sequence[Mapping[str, str]]) -> dict[str, Any]:
         "tolerations": EVERYWHERE,
         "priorityClassName": "system-node-critical",
         "gfd": {"enabled": False},
-        "resources": resources(REQUESTS["cpu"], REQUESTS["memory"], "128Mi"),
+        "resources": agents.DEVICE_PLUGIN.resources(memory_limit="128Mi"),
     }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 
 from infra import naming
+from infra.services import hdfs_config
 from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
 
 NAME = naming.HISTORY_SERVICE_ACCOUNT  # of everything here
@@ -29,7 +30,7 @@ SERVICE: Any = {
 
 @dataclass(frozen=True)
 class HistoryServerArgs:
-    """image: of Spark. event_logs: URI. keep_days: what is older is removed.
+    """image: of Spark. event_logs: URI. keep_days: what is older is removed. hadoop: settings of Hadoop's clients.
 
     identity: annotations of the ServiceAccount, where the cloud binds identities by them.
     """
@@ -39,6 +40,7 @@ class HistoryServerArgs:
     keep_days: int
     placement: Placement
     identity: Mapping[str, str]
+    hadoop: Mapping[str, str] = field(default_factory=dict)
 
 
 class HistoryServer(pulumi.ComponentResource):
@@ -54,20 +56,15 @@ class HistoryServer(pulumi.ComponentResource):
             automount_service_account_token=False,
             opts=inside,
         )
+        conf = pulumi.Output.from_input(args.event_logs).apply(lambda uri: conf_text(uri, args.keep_days))
+        core_site = hdfs_config.site_xml(args.hadoop)  # there even if empty: Hadoop's shell ends without one
         files = kubernetes.core.v1.ConfigMap(
-            f"{name}-conf",
-            metadata=metadata,
-            data={
-                "history.conf": pulumi.Output.from_input(args.event_logs).apply(
-                    lambda uri: conf_text(uri, args.keep_days)
-                )
-            },
-            opts=inside,
+            f"{name}-conf", metadata=metadata, data={"core-site.xml": core_site, "history.conf": conf}, opts=inside
         )
         kubernetes.apps.v1.Deployment(
             f"{name}-deployment",
             metadata=metadata,
-            spec=deployment(args.image, args.event_logs, args.placement),
+            spec=deployment(args, conf.apply(lambda text: naming.digest(text + core_site))),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[account, files]),
         )
         kubernetes.core.v1.Service(
@@ -92,13 +89,14 @@ def conf_text(event_logs: str, keep_days: int) -> str:
     return "".join(f"{key} {value}\n" for key, value in properties.items())
 
 
-def deployment(image: pulumi.Input[str], event_logs: pulumi.Input[str], placement: Placement) -> Any:
-    """Specification of the Deployment."""
+def deployment(args: HistoryServerArgs, conf_digest: pulumi.Input[str]) -> Any:
+    """Specification of the Deployment; another digest replaces its pod."""
+    metadata = {"labels": LABELS, "annotations": {"tidepool.dev/conf": conf_digest}}
     return {
         "replicas": 1,
         "strategy": {"type": "Recreate"},  # two cleaners at once would be in each other's way
         "selector": {"matchLabels": LABELS},
-        "template": {"metadata": {"labels": LABELS}, "spec": pod(image, event_logs, placement)},
+        "template": {"metadata": metadata, "spec": pod(args.image, args.event_logs, args.placement)},
     }
 
 
@@ -108,7 +106,10 @@ def pod(image: pulumi.Input[str], event_logs: pulumi.Input[str], placement: Plac
         "image": image,
         "securityContext": {**RESTRICTED_CONTAINER, "readOnlyRootFilesystem": True},
         "resources": resources("200m", "1536Mi", "2Gi"),
-        "env": [{"name": "SPARK_DAEMON_MEMORY", "value": HEAP}],
+        "env": [
+            {"name": "SPARK_DAEMON_MEMORY", "value": HEAP},
+            {"name": "HADOOP_CONF_DIR", "value": CONF_FOLDER},
+        ],
         "volumeMounts": [
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the pod)
             {"name": "conf", "mountPath": CONF_FOLDER, "readOnly": True},

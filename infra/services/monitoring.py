@@ -68,6 +68,8 @@ def values(settings: model.Monitoring, placement: Placement, storage_class: str)
     scheduled = {"nodeSelector": system["nodeSelector"], "tolerations": system["tolerations"]}
     off = {"enabled": False}
     return {
+        # Helm never upgrades CRDs by itself.
+        "crds": {"upgradeJob": {"enabled": True, "forceConflicts": True, **scheduled}},
         # A managed control plane shows none of these; elsewhere they listen on loopback by default.
         **dict.fromkeys(("kubeControllerManager", "kubeEtcd", "kubeProxy", "kubeScheduler"), off),
         "prometheusOperator": {

@@ -9,13 +9,11 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 
 from infra import naming
-from infra.services import charts
-from infra.services.placement import EVERYWHERE, resources
+from infra.services import agents, charts
+from infra.services.placement import EVERYWHERE
 from tidepool.capacity import POOL_LABEL
 
 NAMESPACE = "kube-system"
-REQUESTS = {"cpu": "50m", "memory": "64Mi"}
-"""Of the pod on every job machine."""
 
 
 class TerminationHandler(pulumi.ComponentResource):
@@ -54,7 +52,7 @@ def values() -> dict[str, Any]:
         "rbac": {"pspEnabled": False},  # Kubernetes has no PodSecurityPolicy since 1.25
         "tolerations": EVERYWHERE,
         "affinity": job_machines(),
-        "resources": resources(REQUESTS["cpu"], REQUESTS["memory"], "128Mi"),
+        "resources": agents.TERMINATION_HANDLER.resources(memory_limit="128Mi"),
     }
 
 

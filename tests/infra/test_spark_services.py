@@ -74,6 +74,15 @@ def test_the_history_server_reads_event_logs_and_removes_old_ones() -> None:
     assert properties["spark.history.fs.cleaner.maxAge"] == "30d"
 
 
+def test_the_history_server_reads_anew_what_has_changed_in_its_configuration() -> None:
+    def digest(**changes: Any) -> str:
+        made = recording.made_by(lambda: HistoryServer("history", history_args(**changes)))
+        return str(made.one(":Deployment").inputs["spec"]["template"]["metadata"]["annotations"]["tidepool.dev/conf"])
+
+    assert digest() == digest() != digest(keep_days=31)
+    assert digest() != digest(hadoop={"fs.defaultFS": "hdfs://hdfs:8020"})
+
+
 def test_a_cloud_that_binds_by_annotation_finds_the_history_servers_account() -> None:
     made = recording.made_by(lambda: HistoryServer("history", history_args(identity={"a": "b"})))
     assert made.one(":ServiceAccount").inputs["metadata"]["annotations"] == {"a": "b"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class AirflowArgs:
 
     capacity: the document's text; its ConfigMap is the platform's. database_connection: SQLAlchemy URL, secret; None
     where the Secret `database_secret` holds it. metrics: a Prometheus in the namespace `monitoring` collects them.
+    identity: annotations of the API server's ServiceAccount, where the cloud binds identities by them.
     """
 
     settings: model.Airflow
@@ -62,6 +63,7 @@ class AirflowArgs:
     placement: Placement
     metrics: bool
     chart_sources: Mapping[str, str]
+    identity: Mapping[str, str] = field(default_factory=dict)
 
 
 class Airflow(pulumi.ComponentResource):
@@ -97,6 +99,7 @@ class Airflow(pulumi.ComponentResource):
                         database_secret=database_secret,
                         placement=args.placement,
                         metrics=args.metrics,
+                        identity=args.identity,
                     ),
                     sources=args.chart_sources,
                     timeout_seconds=1200,  # the image is large and the database is migrated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,12 +63,18 @@ def pools(capacity: Capacity) -> str:
 
 
 def values(
-    settings: model.Airflow, image: Image, logs: Any, database_secret: str, placement: Placement, metrics: bool
+    settings: model.Airflow,
+    image: Image,
+    logs: Any,
+    database_secret: str,
+    placement: Placement,
+    metrics: bool,
+    identity: Mapping[str, str],
 ) -> dict[str, Any]:
     """The chart's values.
 
     logs: URI for task logs, empty for none; may be an output. database_secret: name of the Secret with the connection.
-    metrics: something collects them.
+    metrics: something collects them. identity: annotations of the API server's ServiceAccount.
     """
     system = placement.values(naming.PLATFORM_PRIORITY_CLASS)
     priority = {"priorityClassName": system["priorityClassName"]}
@@ -134,6 +141,7 @@ def values(
             "serviceAccount": {
                 "create": True,
                 "name": naming.AIRFLOW_API_SERVICE_ACCOUNT,
+                "annotations": dict(identity),
                 "automountServiceAccountToken": is_kubernetes,  # shows the log of a running task pod
             },
             **priority,

@@ -24,7 +24,7 @@ BYSTANDERS = ("dagProcessor", "migrateDatabaseJob", "statsd")
 
 def values(settings: model.Airflow = LOCAL, logs: str = "s3://logs/airflow", metrics: bool = True) -> dict[str, Any]:
     image = Image("registry.example/airflow", "abc")
-    return airflow_values.values(settings, image, logs, "airflow-database", SYSTEM, metrics)
+    return airflow_values.values(settings, image, logs, "airflow-database", SYSTEM, metrics, {"a": "b"})
 
 
 def pool(name: str, jobs: bool, maximum: int) -> Pool:
@@ -90,7 +90,8 @@ def test_only_what_launches_jobs_does_so_as_airflow(settings: model.Airflow) -> 
     assert made["workers"]["kubernetes"]["serviceAccount"] == {"create": False, "name": "airflow"}
     for part in BYSTANDERS:
         assert made[part]["serviceAccount"] == {"create": True, "automountServiceAccountToken": False}
-    assert made["apiServer"]["serviceAccount"]["name"] == "airflow-api-server"
+    account = made["apiServer"]["serviceAccount"]
+    assert (account["name"], account["annotations"]) == ("airflow-api-server", {"a": "b"})
 
 
 def test_the_chart_gives_no_rights_where_task_pods_do_not_exist() -> None:

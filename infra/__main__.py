@@ -77,6 +77,7 @@ if services.history_server:
             keep_days=cloud.event_log_days,
             placement=system,
             identity=cloud.identity.get(naming.HISTORY_SERVICE_ACCOUNT, {}),
+            hadoop=hadoop,
         ),
         opts=after,
     )
@@ -93,6 +94,7 @@ if services.airflow:
             placement=system,
             metrics=services.monitoring is not None,
             chart_sources=charts,
+            identity=cloud.identity.get(naming.AIRFLOW_API_SERVICE_ACCOUNT, {}),
         ),
         opts=after,
     )

@@ -40,7 +40,6 @@ VPC_CNI = "arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy"
 EBS_CSI = "arn:aws:iam::aws:policy/AmazonEBSCSIDriverEKSClusterScopedPolicy"
 
 BUCKET_READS = ("s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads")
-READ_OBJECTS = ("s3:GetObject",)
 WRITE_OBJECTS = ("s3:AbortMultipartUpload", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject")
 CHANGE_OBJECTS = ("s3:DeleteObject", *WRITE_OBJECTS)
 
@@ -108,8 +107,8 @@ def jobs(lake_bucket: str, event_logs_bucket: str, event_logs_folder: str = "") 
 
 
 def history_server(event_logs_bucket: str, folder: str = "") -> str:
-    """The Spark history server: read event logs; the bucket's own rules remove old ones."""
-    return _document(_objects(event_logs_bucket, folder, READ_OBJECTS))
+    """The Spark history server: read event logs, make their folder, which must be there, and remove old ones."""
+    return _document(_objects(event_logs_bucket, folder, CHANGE_OBJECTS))
 
 
 def flow_logs(log_group: str) -> str:

@@ -109,7 +109,7 @@ def test_the_autoscaler_reads_what_it_plans_with() -> None:
         ("jobs", "s3:DeleteBucket", LAKE, False),
         ("history server", "s3:GetObject", f"{EVENT_LOGS}/application_1", True),
         ("history server", "s3:ListBucket", EVENT_LOGS, True),
-        ("history server", "s3:PutObject", f"{EVENT_LOGS}/application_1", False),
+        ("history server", "s3:DeleteObject", f"{EVENT_LOGS}/application_1", True),
         ("history server", "s3:GetObject", f"{LAKE}/table/part-0", False),
         ("keeper", "ec2:DescribeInstances", "*", True),
         ("keeper", "ec2:TerminateInstances", "*", False),

@@ -70,7 +70,8 @@ def _public_subnets(resources: Sequence[Resource]) -> Iterator[tuple[Resource, s
         *((cluster, "subnetIds") for cluster in CLUSTERS),
     ):
         for resource in _of(resources, kind):
-            if found := sorted(public & set(listed(resource.inputs.get(key)))):
+            holder = resource.inputs.get("vpcConfig") or resource.inputs
+            if found := sorted(public & set(listed(holder.get(key)))):
                 yield resource, f"it lies in public subnets: {', '.join(found)}"
 
 

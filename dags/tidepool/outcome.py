@@ -1,20 +1,47 @@
-"""Why a job's pod ended: one cause for every end, read from the last that was seen of the pod.
+"""Why a job's attempt ended: one cause for every end, read from what was seen of its pod, its machine and its events.
 
-The cause, not the exit code, decides what happens next. Pods are plain dicts, as the API server's JSON has them.
+The cause, not the exit code, decides what happens next. Pods, nodes and events are plain dicts, as the API server's
+JSON has them. What the evidence does not tell is `unknown`: nothing here guesses.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+from tidepool.capacity import Market
+
+Object = dict[str, Any]
 
 SPARK_OUT_OF_MEMORY = 52
 """SparkExitCode.OOM: the heap was too small, though the pod was not."""
 
+STOPPING_SIGNALS = {143: "SIGTERM", 137: "SIGKILL"}
+
+SPOT_TAINTS = ("aws-node-termination-handler/spot-itn", "cloud.google.com/impending-node-termination")
+"""On a machine that its cloud is about to take back, by who watches for the notice."""
+
+DRAIN_TAINTS = {
+    "ToBeDeletedByClusterAutoscaler": "the autoscaler gave its machine back",
+    "aws-node-termination-handler/scheduled-maintenance": "its machine is due for maintenance",
+    "aws-node-termination-handler/asg-lifecycle-termination": "its Auto Scaling Group ended its machine",
+    "aws-node-termination-handler/rebalance-recommendation": "its machine was likely to be taken back",
+}
+"""On a machine that is drained, and why."""
+
+LOST_TAINTS = (
+    "node.kubernetes.io/not-ready",
+    "node.kubernetes.io/unreachable",
+    "node.kubernetes.io/out-of-service",
+    "node.cloudprovider.kubernetes.io/shutdown",
+)
+
 
 class Cause(StrEnum):
-    """Every end that a job can have."""
+    """Every end that a job's attempt can have."""
 
     OK = "ok"
     APP_ERROR = "app_error"
@@ -26,14 +53,37 @@ class Cause(StrEnum):
     UNSCHEDULABLE = "unschedulable"
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cause, and what was seen of it in words."""
+    """A cause, and the evidence for it in words."""
 
     cause: Cause
     message: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Everything that is known of an attempt at its end.
+
+    pod: the last that was seen of it, whether or not it still exists. container: the job's own in it. gone: the pod
+    object is no longer there. node: its machine's Node, read after the end; None where it could not be read.
+    node_gone: there is no such Node any more, or its machine has ended. events: of the pod and of its machine, oldest
+    first. market: of its pool, where that is known. stopped: why Airflow or a person ended the attempt.
+    overtime: which limit of Airflow's it ran into.
+    """
+
+    pod: Object | None = None
+    container: str = "base"
+    gone: bool = False
+    node: Object | None = None
+    node_gone: bool = False
+    events: Sequence[Object] = field(default=())
+    market: Market | None = None
+    stopped: str = ""
+    overtime: str = ""
 
 
 class JobFailed(Exception):
@@ -43,101 +93,308 @@ class JobFailed(Exception):
         super().__init__(f"pod {pod}: {outcome.cause}: {outcome.message}")
         self.pod = pod
         self.cause = outcome.cause
+        self.message = outcome.message
 
 
-def outcome(pod: dict[str, Any] | None, container: str = "base") -> Outcome:
-    """The cause of a pod's end. `pod` is the last that was seen of it, whether or not it still exists.
+def outcome(pod: Object | None, container: str = "base", node_gone: bool = False) -> Outcome:
+    """The cause of a pod's end where nothing else than the pod, and whether its machine is gone, is known."""
+    return conclude(Seen(pod=pod, container=container, node_gone=node_gone))
 
-    A pod that was seen alive and is gone without a word went with its machine.
-    """
-    status = (pod or {}).get("status") or {}
-    phase = status.get("phase", "Unknown")
-    if phase == "Succeeded":
+
+def conclude(seen: Seen) -> Outcome:
+    """The one cause of an attempt's end, and its evidence."""
+    status = (seen.pod or {}).get("status") or {}
+    if seen.stopped:
+        return Outcome(Cause.CANCELLED, seen.stopped)
+    if status.get("phase") == "Succeeded":
         return Outcome(Cause.OK, "succeeded")
-    state = _container_state(status, container)
+    if seen.overtime:
+        return Outcome(Cause.TIMED_OUT, seen.overtime)
+    if seen.pod is None:
+        return Outcome(Cause.UNKNOWN, "the pod was never seen")
+    state = _container_state(status, seen.container)
     ended = state.get("terminated") or {}
-    if ended.get("reason") == "OOMKilled":
-        return Outcome(Cause.OUT_OF_MEMORY, "the pod reached its memory limit (OOMKilled)")
-    disrupted = _disruption(status) or _refusal(status)
-    if disrupted is not None:
-        return disrupted
+    for rule in (_finished, _disrupted, _refused):
+        found = rule(seen, status, ended)
+        if found is not None:
+            return found
     if ended:
-        return _exit(ended, deleted="deletionTimestamp" in (pod or {}).get("metadata", {}))
-    waiting = state.get("waiting") or {}
-    if waiting.get("reason") in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"):
-        return Outcome(Cause.IMAGE_PULL, f"{waiting['reason']}: {waiting.get('message', '')}")
-    if phase == "Pending":
-        return _pending(status)
-    if "deletionTimestamp" in (pod or {}).get("metadata", {}):
-        return Outcome(Cause.CANCELLED, "the pod was deleted")
-    machine = ((pod or {}).get("spec") or {}).get("nodeName") or "unknown"
-    return Outcome(Cause.NODE_LOST, f"the pod is gone, last seen {phase} on machine {machine}")
+        return _exited(seen, ended)
+    if status.get("phase") == "Pending":
+        return _pending(seen, status, state.get("waiting") or {})
+    return _vanished(seen, status)
 
 
-def _container_state(status: dict[str, Any], container: str) -> dict[str, Any]:
+def _container_state(status: Object, container: str) -> Object:
     for item in status.get("containerStatuses") or []:
         if item.get("name") == container:
             return item.get("state") or {}
     return {}
 
 
-_DISRUPTIONS = {
-    "EvictionByEvictionAPI": (Cause.EVICTED, "evicted through the Eviction API, as a drain does"),
-    "PreemptionByScheduler": (Cause.EVICTED, "preempted by a pod of higher priority"),
-    "DeletionByTaintManager": (Cause.NODE_LOST, "its machine was tainted NoExecute: not ready or unreachable"),
-    "DeletionByPodGC": (Cause.NODE_LOST, "its machine is gone"),
-}
-
-
-def _disruption(status: dict[str, Any]) -> Outcome | None:
-    """What the DisruptionTarget condition says; the kubelet's own reason covers two very different ends."""
-    for condition in status.get("conditions") or []:
-        if condition.get("type") != "DisruptionTarget" or condition.get("status") != "True":
-            continue
-        reason = condition.get("reason", "")
-        if reason == "TerminationByKubelet":
-            if status.get("reason") in ("Evicted", "Preempting"):
-                return Outcome(Cause.EVICTED, f"by the kubelet: {status.get('message', '')}")
-            return Outcome(Cause.SPOT_RECLAIM, "its machine was shut down")
-        cause, words = _DISRUPTIONS.get(reason, (Cause.EVICTED, reason))
-        return Outcome(cause, words)
+def _finished(seen: Seen, status: Object, ended: Object) -> Outcome | None:
+    """Ends that the container itself tells, whatever happened to the pod around it."""
+    if ended.get("reason") == "OOMKilled" and ended.get("exitCode") != 0:
+        return Outcome(Cause.OUT_OF_MEMORY, "the pod reached its memory limit (OOMKilled)")
+    # A program that is told to stop before it is done must not exit 0: nothing else tells its end from a good one.
+    if ended.get("exitCode") == 0 and status.get("reason") is None:
+        return Outcome(Cause.OK, "exit code 0")
     return None
 
 
-def _refusal(status: dict[str, Any]) -> Outcome | None:
+def _disrupted(seen: Seen, status: Object, ended: Object) -> Outcome | None:
+    """What the DisruptionTarget condition says; the kubelet's own reason covers very different ends."""
+    condition = _condition(status, "DisruptionTarget", "True")
+    if condition is None:
+        return None
+    reason, message = condition.get("reason") or "", condition.get("message") or status.get("message") or ""
+    if reason == "TerminationByKubelet":
+        if status.get("reason") == "Evicted" or _is_pressure(message):
+            return _pressure(seen.container, status.get("message") or message)
+        if status.get("reason") == "Preempting":
+            return Outcome(Cause.EVICTED, f"put out by the kubelet for a critical pod: {message}")
+        return _shut_down(seen, message)
+    if reason == "EvictionByEvictionAPI":
+        return _notice(seen) or Outcome(Cause.EVICTED, _drain(seen))
+    if reason == "DeletionByTaintManager":
+        if (why := _unwell(seen)) is None and _ready(seen.node) == "True":
+            return _notice(seen) or Outcome(Cause.EVICTED, "its machine is well, and was tainted NoExecute by somebody")
+        return Outcome(Cause.NODE_LOST, why or "its machine was tainted NoExecute: not ready or unreachable")
+    if reason == "DeletionByPodGC":
+        return _notice(seen) or Outcome(Cause.NODE_LOST, f"its machine is gone ({message or 'PodGC'})")
+    if reason == "PreemptionByScheduler":
+        return Outcome(Cause.EVICTED, f"preempted by a pod of higher priority: {message}".rstrip(": "))
+    return Outcome(Cause.EVICTED, f"{reason}: {message}".rstrip(": "))
+
+
+def _refused(seen: Seen, status: Object, ended: Object) -> Outcome | None:
     """What the pod's own reason says where there is no condition: the kubelet refused it or ran out of something."""
     reason, message = status.get("reason") or "", status.get("message") or ""
     if reason == "Evicted":
-        return Outcome(Cause.EVICTED, message)
+        return _pressure(seen.container, message)
+    if reason == "Preempting":
+        return Outcome(Cause.EVICTED, f"put out by the kubelet for a critical pod: {message}")
     if reason == "DeadlineExceeded":
-        return Outcome(Cause.TIMED_OUT, message)
-    if reason in ("NodeShutdown", "Terminated"):
-        return Outcome(Cause.SPOT_RECLAIM, message)
+        return Outcome(Cause.TIMED_OUT, f"activeDeadlineSeconds: {message}")
+    if reason in ("NodeShutdown", "Terminated", "Shutdown"):
+        return _shut_down(seen, message)
     if reason == "NodeLost":
-        return Outcome(Cause.NODE_LOST, message)
-    if reason.startswith("OutOf") or reason in ("NodeAffinity", "UnexpectedAdmissionError"):
+        return Outcome(Cause.NODE_LOST, message or "its machine no longer answers")
+    if reason.startswith("OutOf") or reason in _REFUSALS:
         return Outcome(Cause.UNSCHEDULABLE, f"refused by its machine: {reason}: {message}")
     return None
 
 
-def _exit(ended: dict[str, Any], deleted: bool) -> Outcome:
-    code = ended.get("exitCode")
-    if code == 0:
-        return Outcome(Cause.OK, "exit code 0")
-    if ended.get("reason") == "ContainerStatusUnknown":
-        return Outcome(Cause.NODE_LOST, "its machine's kubelet no longer knows the container")
+_REFUSALS = (
+    "NodeAffinity",
+    "NodeName",
+    "NodePorts",
+    "NodeUnschedulable",
+    "PodOSNotSupported",
+    "TaintToleration",
+    "TopologyAffinityError",
+    "UnexpectedAdmissionError",
+)
+"""The kubelet's reasons not to take a pod, beside OutOfcpu and its like."""
+
+
+def _pressure(container: str, message: str) -> Outcome:
+    """An eviction by the kubelet: the job's own doing where it used more than it had, else somebody else's."""
+    told = message.strip()
+    if re.search(rf"^The node was low on resource: memory\b.*Container {container} was using ", told, re.DOTALL):
+        return Outcome(Cause.OUT_OF_MEMORY, f"it used more memory than it had: {told}")
+    own_limit = (
+        "Pod ephemeral local storage usage exceeds" in told
+        or "Usage of EmptyDir volume" in told
+        or f"Container {container} exceeded its local ephemeral storage" in told
+    )
+    # Disk, inodes and process ids: on a machine of its own nobody else fills them.
+    if own_limit or f"Container {container} was using " in told:
+        return Outcome(Cause.APP_ERROR, f"it filled its machine: {told}")
+    return Outcome(Cause.EVICTED, f"put out by the kubelet: {told}")
+
+
+def _is_pressure(message: str) -> bool:
+    return message.startswith(("The node was low on resource", "The node had condition", "Usage of EmptyDir")) or (
+        "ephemeral" in message and "exceed" in message
+    )
+
+
+def _shut_down(seen: Seen, message: str) -> Outcome:
+    """The kubelet was told that its machine goes down: on spot that is a reclaim, elsewhere a loss."""
+    words = f"its machine was shut down: {message}".rstrip(": ")
+    if seen.market == "on-demand":
+        return Outcome(Cause.NODE_LOST, words)
+    return Outcome(Cause.SPOT_RECLAIM, words)
+
+
+def _exited(seen: Seen, ended: Object) -> Outcome:
+    """What the container's exit says, now that neither the pod nor its conditions say anything."""
+    code, reason = ended.get("exitCode"), ended.get("reason") or ""
+    said = (ended.get("message") or "").strip()
+    machine = _notice(seen) or _machine_lost(seen)
+    if reason == "ContainerStatusUnknown":
+        return machine or Outcome(Cause.UNKNOWN, "the kubelet no longer knows the container, and nothing says why")
     if code == SPARK_OUT_OF_MEMORY:
         return Outcome(Cause.OUT_OF_MEMORY, "Spark's heap was too small (exit code 52)")
-    if deleted:
-        return Outcome(Cause.CANCELLED, f"the pod was deleted (exit code {code})")
-    message = f"exit code {code}"
-    return Outcome(Cause.APP_ERROR, "\n".join(filter(None, (message, ended.get("message")))))
+    if _ran_out(said):
+        return Outcome(Cause.OUT_OF_MEMORY, f"exit code {code}\n{said}")
+    message = "\n".join(filter(None, (f"exit code {code}", said)))
+    if code not in STOPPING_SIGNALS:
+        return Outcome(Cause.APP_ERROR, message)
+    signal = f"{STOPPING_SIGNALS[code]} (exit code {code})"
+    if machine is not None:
+        return replace(machine, message=f"{machine.message}; the container got {signal}")
+    killed = _event(seen, "OOMKilling", "SystemOOM")
+    if killed:
+        return Outcome(Cause.OUT_OF_MEMORY, f"the container got {signal}: {killed}")
+    if _deleted(seen):
+        return _event_outcome(seen) or Outcome(Cause.CANCELLED, f"the pod was deleted, and got {signal}")
+    if _ready(seen.node) == "True":
+        return Outcome(Cause.APP_ERROR, f"{message}: a signal from inside, on a machine that is well")
+    return Outcome(Cause.UNKNOWN, f"the container got {signal}, and nothing says from whom\n{said}".strip())
 
 
-def _pending(status: dict[str, Any]) -> Outcome:
-    for condition in status.get("conditions") or []:
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "True":
-            return Outcome(Cause.TIMED_OUT, "the pod has a machine but did not start on it")
-        if condition.get("type") == "PodScheduled":
-            return Outcome(Cause.UNSCHEDULABLE, condition.get("message") or "no machine for the pod")
-    return Outcome(Cause.UNSCHEDULABLE, "the scheduler has not looked at the pod")
+_OUT_OF_MEMORY = re.compile(
+    r"^(?:Exception in thread .*|Caused by: )?java\.lang\.OutOfMemoryError(?!: unable to create)", re.MULTILINE
+)
+_PYTHON_OUT_OF_MEMORY = re.compile(r"(?:numpy\.\S*\._)?(?:Array)?MemoryError\b")
+
+
+def _ran_out(said: str) -> bool:
+    """Whether a program's last words are that it had no memory. (A GPU's memory is another, which no pod's is.)"""
+    last = said.rsplit("\n", 1)[-1]
+    return bool(_OUT_OF_MEMORY.search(said) or _PYTHON_OUT_OF_MEMORY.match(last))
+
+
+_PULL_REASONS = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "RegistryUnavailable",
+    "ImageInspectError",
+    "SignatureValidationFailed",
+)
+_OWN_START_REASONS = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "PostStartHookError")
+
+
+def _pending(seen: Seen, status: Object, waiting: Object) -> Outcome:
+    """How far a pod came that never started."""
+    reason, message = waiting.get("reason") or "", waiting.get("message") or ""
+    if reason in _PULL_REASONS:
+        return Outcome(Cause.IMAGE_PULL, f"{reason}: {message}")
+    if reason in _OWN_START_REASONS:
+        return Outcome(Cause.APP_ERROR, f"{reason}: {message}")
+    scheduled = _condition(status, "PodScheduled")
+    lost = _notice(seen) or _machine_lost(seen)
+    if lost is not None:
+        return lost
+    if _deleted(seen):
+        return _event_outcome(seen) or Outcome(Cause.CANCELLED, "the pod was deleted before it started")
+    if scheduled is None or scheduled.get("status") != "True":
+        told = (scheduled or {}).get("message") or "the scheduler has not looked at the pod"
+        if seen.gone:
+            return Outcome(Cause.UNKNOWN, f"the pod is gone before it had a machine; last: {told}")
+        buyer = _event(seen, "NotTriggerScaleUp", "FailedScaleUp")
+        return Outcome(Cause.UNSCHEDULABLE, f"{told}; the autoscaler: {buyer}" if buyer else told)
+    if seen.gone:
+        return Outcome(Cause.UNKNOWN, "the pod is gone before it started, and nothing says why")
+    if _event(seen, "Pulling") and not _event(seen, "Pulled"):
+        return Outcome(Cause.IMAGE_PULL, f"still pulling: {_event(seen, 'Failed', 'Pulling')}")
+    why = _event(seen, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "Failed")
+    return Outcome(Cause.TIMED_OUT, "the pod has a machine but did not start on it" + (f": {why}" if why else ""))
+
+
+def _vanished(seen: Seen, status: Object) -> Outcome:
+    """What happened to a pod that ran when it was seen last: only what is evident."""
+    found = _notice(seen) or _machine_lost(seen) or _event_outcome(seen)
+    if found is not None:
+        return found
+    if _deleted(seen):
+        return Outcome(Cause.CANCELLED, "the pod was deleted")
+    phase, machine = status.get("phase", "Unknown"), _machine(seen)
+    if phase == "Failed":
+        return Outcome(Cause.UNKNOWN, f"the pod failed on machine {machine}, and nothing says why")
+    what = "the pod is gone" if seen.gone else "no end was seen of the pod"
+    return Outcome(Cause.UNKNOWN, f"{what}, last seen {phase} on machine {machine}, and nothing says why")
+
+
+def _notice(seen: Seen) -> Outcome | None:
+    """A reclaim that somebody announced: on the machine, or as an event."""
+    taint = next((key for key in _taints(seen.node) if key in SPOT_TAINTS), None)
+    if taint is not None:
+        return Outcome(Cause.SPOT_RECLAIM, f"its machine {_machine(seen)} was taken back (taint {taint})")
+    told = _event(seen, "SpotInterruption", "SpotInterrupted")
+    return Outcome(Cause.SPOT_RECLAIM, f"its machine {_machine(seen)} was taken back: {told}") if told else None
+
+
+def _drain(seen: Seen) -> str:
+    why = next((DRAIN_TAINTS[key] for key in _taints(seen.node) if key in DRAIN_TAINTS), "")
+    return f"evicted through the Eviction API: {why or 'its machine was drained'}"
+
+
+def _machine_lost(seen: Seen) -> Outcome | None:
+    why = _unwell(seen)
+    return None if why is None else Outcome(Cause.NODE_LOST, why)
+
+
+def _unwell(seen: Seen) -> str | None:
+    """What is known to be wrong with the machine; None where it is well or nobody looked."""
+    name = _machine(seen)
+    if seen.node_gone:
+        return f"its machine {name} is gone"
+    if seen.node is None:
+        return None
+    if "deletionTimestamp" in (seen.node.get("metadata") or {}):
+        return f"its machine {name} is being removed"
+    taint = next((key for key in _taints(seen.node) if key in LOST_TAINTS), None)
+    if _ready(seen.node) in ("False", "Unknown") or taint is not None:
+        return f"its machine {name} is not ready" + (f" (taint {taint})" if taint else "")
+    return None
+
+
+def _event_outcome(seen: Seen) -> Outcome | None:
+    """What the events of a pod tell whose last status was not seen."""
+    for event in reversed(seen.events):
+        reason, message = event.get("reason") or "", (event.get("message") or "").strip()
+        if reason == "Preempted":
+            return Outcome(Cause.EVICTED, f"preempted by a pod of higher priority: {message}")
+        if reason == "TaintManagerEviction" and not message.startswith("Cancelling"):
+            return Outcome(Cause.NODE_LOST, f"its machine was tainted NoExecute: {message}")
+        if reason == "Evicted":
+            return _pressure(seen.container, message)
+    return None
+
+
+def _event(seen: Seen, *reasons: str) -> str:
+    """The newest event's message that has one of the reasons; empty for none."""
+    told = (
+        event.get("message") or event["reason"] for event in reversed(seen.events) if event.get("reason") in reasons
+    )
+    return str(next(told, "")).strip()
+
+
+def _condition(thing: Object, kind: str, status: str | None = None) -> Object | None:
+    for condition in thing.get("conditions") or []:
+        if condition.get("type") == kind and status in (None, condition.get("status")):
+            return dict(condition)
+    return None
+
+
+def _ready(node: Object | None) -> str:
+    """The Node's Ready condition: True, False, Unknown, or empty where it was not read."""
+    return str((_condition((node or {}).get("status") or {}, "Ready") or {}).get("status") or "")
+
+
+def _taints(node: Object | None) -> Iterator[str]:
+    for taint in ((node or {}).get("spec") or {}).get("taints") or []:
+        yield str(taint.get("key"))
+
+
+def _deleted(seen: Seen) -> bool:
+    return "deletionTimestamp" in ((seen.pod or {}).get("metadata") or {})
+
+
+def _machine(seen: Seen) -> str:
+    return str(((seen.pod or {}).get("spec") or {}).get("nodeName") or "unknown")

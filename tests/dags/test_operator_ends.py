@@ -211,7 +211,7 @@ def test_a_stopped_task_is_no_success_where_cleaning_up_is_all_that_is_left(kube
 @pytest.mark.parametrize(
     ("last_seen", "cause"),
     [
-        ({"status": {"phase": "Running"}, "spec": {"nodeName": "i-1"}}, Cause.NODE_LOST),
+        ({"status": {"phase": "Running"}, "spec": {"nodeName": "i-1"}}, Cause.UNKNOWN),
         (
             {
                 "metadata": {"deletionTimestamp": "2026-11-22T10:00:00Z"},
@@ -403,7 +403,7 @@ def test_a_deferred_task_whose_pod_is_gone_says_so(kubernetes: Kubernetes) -> No
     event = {"status": "failed", "name": "gone", "namespace": NAMESPACE, "message": ""}
     with pytest.raises(JobFailed) as caught:
         operator.trigger_reentry(context(), event)
-    assert caught.value.cause is Cause.NODE_LOST
+    assert caught.value.cause is Cause.UNKNOWN
 
 
 def test_a_deferred_task_says_how_its_pod_failed(kubernetes: Kubernetes) -> None:

@@ -6,13 +6,12 @@ its stamp allows; what happened before anybody looked gets its stamp.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from tidepool.capacity import LABEL_PREFIX, POOL_LABEL
 from tidepool.ledger.events import Event
-from tidepool.outcome import Cause, outcome
+from tidepool.outcome import Seen, conclude
 
 Object = dict[str, Any]
 _PHASES = ("pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone")
@@ -35,17 +34,16 @@ def node_events(node: Object, now: float, live: bool) -> list[Event]:
 
 def pod_lost(pod: Object, machine: str, now: float) -> list[Event]:
     """What has happened to a pod whose machine is gone: it has ended, though its object may stay for a minute."""
-    told = pod_events(pod, machine, now, live=True, gone=True)[:-1]
-    if (pod.get("status") or {}).get("phase") != "Pending":
-        return told
-    return [*told[:-1], replace(told[-1], cause=str(Cause.NODE_LOST), message="its machine was gone before it started")]
+    return pod_events(pod, machine, now, live=True, gone=True, lost=True)[:-1]
 
 
-def pod_events(pod: Object, machine: str, now: float, live: bool, gone: bool = False) -> list[Event]:
+def pod_events(
+    pod: Object, machine: str, now: float, live: bool, gone: bool = False, lost: bool = False
+) -> list[Event]:
     """Everything that has happened to the pod so far, in order; times never go backwards.
 
     machine: the id of the machine that its node is, empty while it has none.
-    gone: the pod object was deleted; a pod that had not ended by then ends with it.
+    gone: the pod object was deleted; a pod that had not ended by then ends with it. lost: so is its machine.
     """
     status = pod.get("status") or {}
     scheduled = _condition(pod, "PodScheduled")
@@ -61,7 +59,7 @@ def pod_events(pod: Object, machine: str, now: float, live: bool, gone: bool = F
         stamps["pod.ended"] = (ended or {}).get("finishedAt")
     if gone:
         stamps["pod.gone"] = None
-    end = outcome(pod, _main_container(pod))
+    end = conclude(Seen(pod, _main_container(pod), gone=gone, node_gone=lost))
     told: list[Event] = []
     for kind in (phase for phase in _PHASES if phase in stamps):
         time = max(_when(stamps[kind], now, live), told[-1].time if told else 0.0)

@@ -6,7 +6,7 @@ import signal
 
 import typer
 
-from infra.cli import local
+from infra.cli import hdfs, images, local
 from infra.cli.check import check
 from infra.cli.demo import demo
 from infra.cli.test import test
@@ -21,6 +21,8 @@ app = typer.Typer(
 app.command()(check)
 app.command()(demo)
 app.command()(test)
+app.add_typer(hdfs.app, name="hdfs")
+app.add_typer(images.app, name="images")
 app.add_typer(local.app, name="local")
 
 

@@ -21,13 +21,13 @@ import pytest
 from urllib3.exceptions import HTTPError
 
 from infra import naming
-from infra.local import cloud, network, paths
+from infra.local import cloud, lake, network, paths
 from infra.local.airflow_api import AirflowApi
 from infra.local.aws import Aws, Group
 from infra.local.cloud import CLUSTER, Cloud
-from infra.local.kube import core_api
-from infra.local.lake import JOB_USER
+from infra.local.kube import api_client, core_api
 from infra.local.progress import Progress
+from infra.local.webhdfs import NotThereError, WebHdfs
 from tidepool import capacity as document
 from tidepool import pod as pods
 from tidepool.job import Job
@@ -69,6 +69,30 @@ def waiting() -> Callable[..., Any]:
     return wait_until
 
 
+class LakePath:
+    """A path in the lake, as jobs see it; a folder's children by `/`."""
+
+    def __init__(self, files: WebHdfs, path: str) -> None:
+        self.files, self.path = files, path
+
+    def __truediv__(self, name: str) -> LakePath:
+        return LakePath(self.files, f"{self.path}/{name.replace(':', '-')}")  # HDFS has no colons in names
+
+    def names(self) -> list[str]:
+        """What is in this folder; nothing if it is not there."""
+        try:
+            return self.files.names(self.path)
+        except NotThereError:
+            return []
+
+    def read(self) -> bytes:
+        return self.files.read(self.path)
+
+    def touch(self) -> None:
+        """Make an empty file."""
+        self.files.write(self.path, b"")
+
+
 class Local:
     """A local cloud that is up, with Airflow on the tests' DAGs, and what tests do with it."""
 
@@ -79,9 +103,9 @@ class Local:
         self.aws = Aws()
         self.api = core_api(up.kubeconfig)
         self.capacity = document.load(up.capacity)
-        self.folder = up.lake / "tests"
-        self.folder.mkdir()
-        os.chown(self.folder, JOB_USER, JOB_USER)
+        self.lake = LakePath(WebHdfs(api_client(up.kubeconfig), user="spark"), lake.folder(up))
+        self.folder = self.lake / "tests"
+        self.lake.files.make_folder(self.folder.path)
         self._airflow: AirflowApi | None = None
 
     @property
@@ -218,7 +242,9 @@ def state_home(request: pytest.FixtureRequest) -> Iterator[Path]:
 def shared(state_home: Path) -> Iterator[Local]:
     """The cloud that most tests share; TIDEPOOL_AUTOSCALER names a cluster-autoscaler binary for it."""
     given = os.environ.get("TIDEPOOL_AUTOSCALER")
-    local = Local(cloud.up(Progress(), Path(given) if given else None))
+    up = cloud.up(Progress(), Path(given) if given else None)
+    lake.fill(up, Progress())
+    local = Local(up)
     for pool in (SPOT, ON_DEMAND):
         tag = {"ResourceId": naming.group_name(CLUSTER, pool), "ResourceType": "auto-scaling-group"}
         tag |= {"Key": UNNEEDED_TAG, "Value": f"{UNNEEDED_SECONDS}s", "PropagateAtLaunch": False}

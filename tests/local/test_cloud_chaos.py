@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,28 +15,25 @@ AGAIN_SECONDS = 120
 """For a scheduler that was killed: Airflow takes its tasks for lost after 15 s and looks every 5 s."""
 
 
-def running_job(local: Any) -> tuple[str, Path]:
+def running_job(local: Any) -> tuple[str, Any]:
     """Start the job that waits; its run and its folder, once it runs."""
     run = local.start("waits")
     folder = local.folder / run
-    local.wait_until(lambda: lines(folder / "started"), 60, "the job runs")
+    local.wait_until((folder / "started").names, 60, "the job runs")
     return run, folder
 
 
-def lines(file: Path) -> list[str]:
-    return file.read_text().split() if file.exists() else []
-
-
-def let_go(folder: Path) -> None:
+def let_go(folder: Any) -> None:
     (folder / "go").touch()
 
 
-def ended_once(local: Any, run: str, folder: Path) -> None:
+def ended_once(local: Any, run: str, folder: Any) -> None:
     """One pod ran, to its end, and the record says so too."""
-    assert lines(folder / "started") == lines(folder / "ended"), "what ran was kept, and no other was started"
-    assert len(lines(folder / "ended")) == 1
-    ended = local.wait_until(lambda: local.pod_events("pod.ended", run), 10, "the pod's end was recorded")
-    assert [event.cause for event in ended] == ["ok"]
+    ended = (folder / "ended").names()
+    assert (folder / "started").names() == ended, "what ran was kept, and no other was started"
+    assert len(ended) == 1
+    recorded = local.wait_until(lambda: local.pod_events("pod.ended", run), 10, "the pod's end was recorded")
+    assert [event.cause for event in recorded] == ["ok"]
 
 
 @pytest.mark.parametrize("process", ["hypervisor", "cluster-autoscaler", "kube-apiserver"])
@@ -88,7 +84,7 @@ def test_spark_counts_every_flight_once_though_hypervisor_and_apiserver_are_kill
         local.wait_until(lambda: local.pod_events("pod.running", run), 60, "Spark runs")
         local.kill(process)
     local.succeeds("flights", run, 180)
-    delays = json.loads((local.cloud.lake / "flights" / "delays.json").read_text())
+    delays = json.loads((local.lake / "flights" / "delays.json").read())
     assert sum(row["flights"] for row in delays) == 336_776
     local.drains()
     ended = [(event.task, event.cause) for event in local.pod_events("pod.ended", run)]

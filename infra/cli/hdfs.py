@@ -1,0 +1,246 @@
+"""`tidepool hdfs …`: HDFS's own tools, run in the NameNode's pod of the cluster that the kubeconfig names."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import kubernetes
+import typer
+from kubernetes.stream import stream
+from urllib3.exceptions import HTTPError
+
+from infra import naming
+from infra.local.errors import LocalError
+from infra.services.hdfs_config import DATANODE, NAMENODE, NAMENODE_PORTS, host
+
+app = typer.Typer(
+    help="Look after HDFS: its own tools, run in the NameNode's pod.", no_args_is_help=True, rich_markup_mode=None
+)
+
+KubeconfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--kubeconfig", metavar="FILE", help="Of the cluster; else $KUBECONFIG, else ~/.kube/config.", exists=True
+    ),
+]
+ContextOption = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig; else its current one.")]
+_POLL_SECONDS = 5.0
+_EXCLUDED = "/data/excluded"
+
+
+class HdfsCommandError(LocalError):
+    """A command can't be run or failed; the message says why."""
+
+
+class NameNode:
+    """The NameNode's pod. Raises HdfsCommandError where there is none."""
+
+    def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
+        try:
+            kubernetes.config.load_kube_config(str(kubeconfig) if kubeconfig else None, context)
+            self._api = kubernetes.client.CoreV1Api()
+            found = self._api.list_namespaced_pod(
+                naming.PLATFORM_NAMESPACE, label_selector="app.kubernetes.io/component=namenode", _request_timeout=20
+            ).items
+        except (kubernetes.config.ConfigException, kubernetes.client.ApiException, HTTPError) as error:
+            raise HdfsCommandError(f"no cluster: {error}") from error
+        running = [pod.metadata.name for pod in found if pod.status.phase == "Running"]
+        if not running:
+            raise HdfsCommandError(f"no pod {NAMENODE}-… runs in namespace {naming.PLATFORM_NAMESPACE}: is HDFS there?")
+        self.pods = sorted(running)
+
+    def run(self, *command: str, pod: str = "", echo: bool = True) -> tuple[int, str]:
+        """Run a command in a NameNode's container, the first one's by default: its exit code and standard output.
+
+        echo: what it prints is shown as it comes; otherwise only what goes to stderr is.
+        """
+        # A stream takes its client over, so that it is good for nothing else.
+        api = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient())
+        try:
+            session = stream(
+                api.connect_get_namespaced_pod_exec,
+                pod or self.pods[0],
+                naming.PLATFORM_NAMESPACE,
+                container="namenode",
+                command=list(command),
+                stderr=True,
+                stdout=True,
+                stdin=False,
+                tty=False,
+                _preload_content=False,
+            )
+        except kubernetes.client.ApiException as error:
+            raise HdfsCommandError(f"{pod or self.pods[0]}: {error.reason}") from error
+        printed: list[str] = []
+        while session.is_open():
+            session.update(timeout=1)
+            if session.peek_stdout():
+                printed.append(text := session.read_stdout())
+                if echo:
+                    typer.echo(text, nl=False)
+            if session.peek_stderr():
+                typer.echo(session.read_stderr(), nl=False, err=True)
+        session.close()
+        return session.returncode, "".join(printed)
+
+    def must(self, *command: str, pod: str = "") -> str:
+        """The standard output of a command that has to succeed."""
+        code, text = self.run(*command, pod=pod, echo=False)
+        if code:
+            raise HdfsCommandError(f"`{' '.join(command)}` ended with {code}: {text.strip()}")
+        return text
+
+    def datanodes(self) -> dict[str, str]:
+        """The state of every DataNode that is live, by its pod's name: In Service, Decommission In Progress …"""
+        url = f"http://127.0.0.1:{NAMENODE_PORTS['http']}/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo"
+        told = json.loads(self.must("curl", "--silent", "--fail", url))["beans"][0]
+        return {name.split(".")[0]: node["adminState"] for name, node in json.loads(told["LiveNodes"]).items()}
+
+
+@app.command()
+def report(kubeconfig: KubeconfigOption = None, context: ContextOption = None) -> None:
+    """Show capacity, replication, and each DataNode's state (hdfs dfsadmin -report).
+
+    \b
+    Examples:
+      tidepool hdfs report
+    """
+    _tool(kubeconfig, context, "hdfs", "dfsadmin", "-report")
+
+
+@app.command()
+def fsck(
+    path: Annotated[str, typer.Argument(help="Where to begin.")] = "/",
+    files: Annotated[bool, typer.Option("--files", help="Each file with its blocks and where they are.")] = False,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Check every file for missing, corrupt and under-replicated blocks. Exits with 1 if a file is not whole.
+
+    \b
+    Examples:
+      tidepool hdfs fsck
+      tidepool hdfs fsck /lake/raw --files
+    """
+    _tool(kubeconfig, context, "hdfs", "fsck", path, *(("-files", "-blocks", "-locations") if files else ()))
+
+
+@app.command()
+def balancer(
+    threshold: Annotated[int, typer.Option(help="How many percent of its disk a DataNode may be off the mean.")] = 10,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Move blocks until all DataNodes are about equally full, such as after one was added.
+
+    \b
+    Examples:
+      tidepool hdfs balancer
+      tidepool hdfs balancer --threshold 5
+    """
+    _tool(kubeconfig, context, "hdfs", "balancer", "-threshold", str(threshold))
+
+
+@app.command(context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def dfs(
+    arguments: Annotated[list[str], typer.Argument(help="Of `hdfs dfs`.")],
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Look at files and change them, as HDFS's superuser (hdfs dfs …).
+
+    \b
+    Examples:
+      tidepool hdfs dfs -ls /lake
+      tidepool hdfs dfs -du -h /
+    """
+    _tool(kubeconfig, context, "hdfs", "dfs", *arguments)
+
+
+@app.command()
+def decommission(
+    datanode: Annotated[str, typer.Argument(help=f"The pod, such as {DATANODE}-2.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Take it into service again.")] = False,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Copy a DataNode's blocks to the others and wait for it, so that it can be taken away.
+
+    Before fewer DataNodes are deployed: the highest number goes first. Afterwards deploy, then undo it: the number may
+    come back one day.
+
+    \b
+    Examples:
+      tidepool hdfs decommission hdfs-datanode-2
+      tidepool hdfs decommission hdfs-datanode-2 --undo
+    """
+    with _told():
+        namenode = NameNode(kubeconfig, context)
+        states = namenode.datanodes()
+        ordinal = datanode.removeprefix(f"{DATANODE}-")
+        if not ordinal.isdigit() or (datanode not in states and not undo):
+            raise HdfsCommandError(f"no DataNode {datanode!r} is live; there are {', '.join(sorted(states))}")
+        wanted = int(namenode.must("hdfs", "getconf", "-confKey", "dfs.replication"))
+        left = [name for name, state in states.items() if state == "In Service" and name != datanode]
+        if not undo and len(left) < wanted:
+            raise HdfsCommandError(
+                f"{len(left)} DataNodes would be left for {wanted} replicas of each block: it would never end. Add one "
+                "first, or lower tidepool:hdfs.replication"
+            )
+        change = f"sed -i '/^{host(DATANODE, int(ordinal))}$/d' {_EXCLUDED}"
+        if not undo:
+            change += f" && echo {host(DATANODE, int(ordinal))} >>{_EXCLUDED}"
+        for pod in namenode.pods:
+            namenode.must("sh", "-c", change, pod=pod)
+        namenode.must("hdfs", "dfsadmin", "-refreshNodes")
+        state = ""
+        while state not in ("Decommissioned", "In Service") or (state == "In Service") != undo:
+            if (now := namenode.datanodes().get(datanode, "not there")) != state:
+                state = now
+                typer.echo(f"{datanode}: {state}")
+            if undo and state == "not there":
+                break
+            time.sleep(_POLL_SECONDS)
+
+
+@app.command("save-metadata")
+def save_metadata(
+    file: Annotated[Path, typer.Argument(help="Where to write it: a tar file.", dir_okay=False)],
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Save the NameNode's metadata, without which the blocks are worth nothing. HDFS is read-only for those seconds.
+
+    images/README.md (hdfs) says how it is put back.
+
+    \b
+    Examples:
+      tidepool hdfs save-metadata hdfs-2026-11-23.tar
+    """
+    with _told():
+        text = NameNode(kubeconfig, context).must("bash", "-o", "pipefail", "-c", "hdfs-metadata | base64")
+        content = base64.b64decode(text)
+        file.write_bytes(content)
+        typer.echo(f"{file}: {len(content):,} bytes")
+
+
+def _tool(kubeconfig: Path | None, context: str | None, *command: str) -> None:
+    with _told():
+        code, _ = NameNode(kubeconfig, context).run(*command)
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """An error of ours is one sentence and exit code 1."""
+    try:
+        yield
+    except LocalError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error

@@ -1,0 +1,40 @@
+"""`tidepool images …`: the container images of images/."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from infra import image_sources
+from infra.local import images
+from infra.local.errors import LocalError
+from infra.local.progress import Progress
+
+app = typer.Typer(help="Container images.", no_args_is_help=True, rich_markup_mode=None)
+
+
+@app.callback()
+def _group() -> None:
+    """A group, though it has one verb yet."""
+
+
+@app.command()
+def build(
+    names: Annotated[list[str] | None, typer.Argument(help="Of the folders of images/; none: all of them.")] = None,
+) -> None:
+    """Build images with docker, or without any daemon with buildah; print reference and size. Needs root for buildah.
+
+    \b
+    Examples:
+      tidepool images build
+      tidepool images build airflow
+    """
+    progress = Progress()
+    try:
+        made = images.build(names or image_sources.names(), progress)
+        for reference in made.values():
+            typer.echo(f"{reference}  {images.size(reference) / 1e6:.0f} MB")
+    except LocalError as error:
+        progress.say(str(error))
+        raise typer.Exit(1) from error

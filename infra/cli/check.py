@@ -136,11 +136,15 @@ def _shown_path(file: Path) -> str:
 
 
 def _shown(result: Result) -> str:
-    count = f"{len(result.problems)} problem{'' if len(result.problems) == 1 else 's'}" if result.problems else "ok"
-    lines = [f"{result.stack}: {count} ({result.jobs} jobs)"]
+    found = _counted(len(result.problems), "problem") if result.problems else "ok"
+    lines = [f"{result.stack}: {found} ({_counted(result.jobs, 'job')})"]
     for problem in result.problems:
         lines.append(f"  {problem.where}  [{problem.rule}]")
         lines.append(f"    {problem.what}.")
         lines += [f"    {problem.do}."] if problem.do else []
     lines += [f"  not checked: {each}" for each in result.unread]
     return "\n".join(lines)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -77,7 +77,7 @@ def _run(dags: Path, pairs: list[str], home: Path) -> None:
     try:
         output, _ = process.communicate(timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
-        raise DagPodsError(f"importing the DAG files of {dags} took more than {LIMIT_SECONDS:.0f} s") from None
+        raise DagPodsError(f"importing the DAG files of {dags} took more than {LIMIT_SECONDS:g} s") from None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

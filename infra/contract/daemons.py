@@ -1,4 +1,7 @@
-"""The DaemonSets that run on every job machine, and what they take of it before a job gets anything."""
+"""The DaemonSets that run on every job machine, and what they take of it before a job gets anything.
+
+A test compares those of our own charts with the values that infra/services gives them.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +21,22 @@ class Daemon:
     amount: Amount
 
 
-AWS_DAEMONS = (
-    Daemon("aws-node", Amount(cpu_millis=50)),  # vpc-cni: the CNI itself and its network policy agent, 25m each
+# As their EKS addons request it: the network addon is the CNI and its policy agent, 25m each; the CSI driver's pod has
+# three containers of 10m and 40Mi.
+ADDONS = (
+    Daemon("aws-node", Amount(cpu_millis=50)),
     Daemon("kube-proxy", Amount(cpu_millis=100)),
-    Daemon("ebs-csi-node", Amount(cpu_millis=30, memory_bytes=120 * MIB)),  # three containers
+    Daemon("ebs-csi-node", Amount(cpu_millis=30, memory_bytes=120 * MIB)),
     Daemon("eks-pod-identity-agent", Amount()),
-    Daemon("aws-node-termination-handler", Amount()),
 )
-MONITORING_DAEMON = Daemon("node-exporter", Amount())
-GPU_DAEMON = Daemon("nvidia-device-plugin", Amount())
+TERMINATION_HANDLER = Daemon("node-termination-handler", Amount(cpu_millis=50, memory_bytes=64 * MIB))
+DEVICE_PLUGIN = Daemon("nvidia-device-plugin", Amount(cpu_millis=20, memory_bytes=64 * MIB))
 
 
 def on_machine(settings: Settings, gpus: int) -> tuple[Daemon, ...]:
     """The DaemonSets that a job machine with so many GPUs runs. Of an existing cluster's own nothing is known."""
-    there = AWS_DAEMONS if isinstance(settings.cloud, AwsCloud) else ()
-    if settings.services.monitoring is not None:
-        there += (MONITORING_DAEMON,)
-    return (*there, GPU_DAEMON) if gpus else there
+    there = (*ADDONS, TERMINATION_HANDLER) if isinstance(settings.cloud, AwsCloud) else ()
+    return (*there, DEVICE_PLUGIN) if gpus else there
 
 
 def total(daemons: tuple[Daemon, ...]) -> Amount:

@@ -126,7 +126,7 @@ def _times(settings: Settings) -> Iterator[Problem]:
     falls_back = any(pool.market == "spot" for pool in settings.cloud.pools.values())
     least = jobs.FALLBACK_SECONDS if falls_back else jobs.SCALE_UP_SECONDS
     if wait < least:
-        why = " where the autoscaler first waits 15 minutes for spot machines" if falls_back else ""
+        why = " where the autoscaler first waits for a spot machine that doesn't come" if falls_back else ""
         yield Problem(
             key(settings, "jobs.schedule_timeout_seconds"),
             "timeout",

@@ -18,8 +18,11 @@ SCALE_UP_SECONDS = 300
 """What a job must be ready to wait for a machine: the autoscaler looks every 10 s, EC2 launches in about a minute, and
 a machine boots, joins and pulls its DaemonSets' images in two more. Typical is 1.5 to 4 minutes."""
 
-FALLBACK_SECONDS = 900 + SCALE_UP_SECONDS
-"""The same where spot fails silently: the autoscaler gives a group up after 15 minutes (max-node-provision-time)."""
+GIVE_UP_SECONDS = 300
+"""After so long without its machine the autoscaler gives a group up (max-node-provision-time, infra/services)."""
+
+FALLBACK_SECONDS = GIVE_UP_SECONDS + SCALE_UP_SECONDS
+"""What a job must be ready to wait where spot fails silently, and an on-demand machine is bought after it."""
 
 
 def problems(template: Template, settings: Settings, capacity: Capacity) -> Iterator[Problem]:

@@ -15,11 +15,11 @@ import pytest
 import yaml
 
 from infra import contract, settings
-from infra.aws import machines
+from infra.aws import addons, machines
 from infra.cli import check
 from infra.contract import ContractError, Template, admission, daemons, dag_source, environment, jobs, scheduling
 from infra.contract.problem import Problem, by_place
-from infra.services import tenants
+from infra.services import autoscaler, gpu, tenants, termination_handler
 from infra.settings.model import AwsCloud, Settings
 from tidepool import sizing
 from tidepool.capacity import Capacity
@@ -209,6 +209,24 @@ def test_sizing_leaves_the_daemons_of_every_machine_their_room(base: Settings) -
     taken = daemons.total(daemons.on_machine(base, gpus=1))
     assert taken.cpu_millis <= sizing.DAEMON_CPU_MILLIS
     assert taken.memory_bytes <= sizing.DAEMON_MEMORY_BYTES
+
+
+def test_our_own_charts_request_what_the_contract_reckons_with() -> None:
+    for values, daemon in (
+        (termination_handler.values(), daemons.TERMINATION_HANDLER),
+        (gpu.values([{"a": "b"}]), daemons.DEVICE_PLUGIN),
+    ):
+        assert scheduling.amount(values["resources"]["requests"]) == daemon.amount
+
+
+def test_the_addons_that_run_on_every_machine_are_reckoned_with() -> None:
+    names = {"vpc-cni": "aws-node", "aws-ebs-csi-driver": "ebs-csi-node"}
+    addons_with_daemons = {each.name for each in (*addons.for_nodes(), *addons.for_system({}))} - {"coredns"}
+    assert {names.get(each, each) for each in addons_with_daemons} == {each.name for each in daemons.ADDONS}
+
+
+def test_the_fallback_comes_when_the_autoscaler_gives_a_group_up() -> None:
+    assert autoscaler.FLAGS["max-node-provision-time"] == f"{jobs.GIVE_UP_SECONDS // 60}m"
 
 
 def test_daemons_that_sizing_leaves_no_room_are_reported(

@@ -14,7 +14,7 @@ import tidepool
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PURE = ["capacity", "job", "sizing", "spark_conf", "pod", "outcome"]
+PURE = ["capacity", "job", "sizing", "spark_conf", "pod", "outcome", "retries", "ladder"]
 """Modules of the library that know neither Airflow nor Kubernetes, and that infra's contract may use."""
 
 PURE_INFRA = "naming versions capacity_document aws.allocatable aws.asg_tags aws.machines aws.subnets aws.user_data"
@@ -34,7 +34,7 @@ COMPOSERS = ("infra.aws.cloud",)
 """Beside infra/__main__.py: they put components together, and are none."""
 
 CLOUDS = ("pulumi", "pulumi_aws", "pulumi_eks", "pulumi_kubernetes")
-LIBRARY = tuple(f"tidepool.{name}" for name in PURE)
+LIBRARY = (*(f"tidepool.{name}" for name in PURE), "tidepool.prices")
 
 RULES = [
     Rule("the library knows nothing of infra", ("dags/tidepool/**/*.py",), ("infra", *CLOUDS, "boto3", "moto")),
@@ -52,6 +52,7 @@ RULES = [
         "the pure modules import no client",
         (
             *(f"dags/tidepool/{name}.py" for name in PURE),
+            "dags/tidepool/prices/**/*.py",
             "dags/tidepool/ledger/**/*.py",
             "dags/tidepool/report/**/*.py",
         ),

@@ -1,0 +1,308 @@
+"""Where each attempt goes: a spot pool, another spot pool, on-demand. Pure: times are Unix seconds, given.
+
+A rung is what a pod may land on, as required node affinity; a pod that gets no machine there is replaced by one on the
+next rung. What attempts find out about a pool is kept in its breaker, which all tasks of a team share: closed, the pool
+is used; open, it is passed over; half-open, one attempt tries it. An opened breaker is closed again at most once in
+HYSTERESIS_SECONDS, so that a pool that comes and goes does not take everybody with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from tidepool.capacity import Capacity, Market, Pool
+from tidepool.job import JobError
+from tidepool.retries import PLATFORM, Attempt
+
+Object = dict[str, Any]
+
+WASTED_ATTEMPTS = 2
+"""So many attempts that were lost on spot machines are enough: the next goes on-demand."""
+
+OPEN_SECONDS = 300.0
+LONGEST_OPEN_SECONDS = 1800.0
+"""How long a pool is passed over after a launch failure: doubled with each further one. The cluster-autoscaler backs
+off a group for as long."""
+
+HYSTERESIS_SECONDS = 1800.0
+PROBE_SECONDS = 600.0
+"""How long the one attempt that tries a half-open pool may take before another one may."""
+
+WINDOW_SECONDS = 900.0
+STORM_RECLAIMS = 3
+STORM_SHARE = 0.5
+"""A storm: so many reclaims within the window, and so large a share of the attempts that started in it."""
+
+MOST_REMEMBERED = 50
+
+
+class State(StrEnum):
+    """Of a breaker, in the usual words."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True)
+class Breaker:
+    """What attempts found out about one pool.
+
+    opened: since when it is passed over; 0 while it is used. failures: launch failures since then. retry: when it may
+    be tried again. probing: until when an attempt tries it. closed: when it was last used again after it was not.
+    starts, reclaims: of its attempts in the last WINDOW_SECONDS.
+    """
+
+    opened: float = 0.0
+    failures: int = 0
+    retry: float = 0.0
+    probing: float = 0.0
+    closed: float = 0.0
+    starts: tuple[float, ...] = ()
+    reclaims: tuple[float, ...] = ()
+
+    def state(self, now: float) -> State:
+        """Half-open is for one attempt at a time: while that one tries, it is open for the others."""
+        if not self.opened:
+            return State.CLOSED
+        return State.HALF_OPEN if now >= self.retry and now >= self.probing else State.OPEN
+
+    def failed(self, now: float) -> Breaker:
+        """After an attempt got no machine of the pool."""
+        pause = min(LONGEST_OPEN_SECONDS, OPEN_SECONDS * 2.0**self.failures)
+        back = self.closed + HYSTERESIS_SECONDS if self.closed else 0.0
+        return replace(
+            self,
+            opened=self.opened or now,
+            failures=self.failures + 1,
+            retry=max(now + pause, back),
+            probing=0.0,
+        )
+
+    def started(self, now: float) -> Breaker:
+        """After an attempt got its machine."""
+        known = replace(self, starts=_recent((*self.starts, now), now), reclaims=_recent(self.reclaims, now))
+        if not self.opened or now < self.retry:
+            return known
+        return replace(known, opened=0.0, failures=0, retry=0.0, probing=0.0, closed=now, starts=(now,), reclaims=())
+
+    def lost(self, now: float) -> Breaker:
+        """After an attempt lost its machine."""
+        known = replace(self, starts=_recent(self.starts, now), reclaims=_recent((*self.reclaims, now), now))
+        reclaims = len(known.reclaims)
+        if reclaims >= STORM_RECLAIMS and reclaims >= STORM_SHARE * len(known.starts) and not known.opened:
+            return known.failed(now)
+        return known
+
+    def probed(self, now: float) -> Breaker:
+        """While an attempt tries the half-open pool."""
+        return replace(self, probing=now + PROBE_SECONDS)
+
+
+def _recent(times: Iterable[float], now: float) -> tuple[float, ...]:
+    return tuple(time for time in times if now - time < WINDOW_SECONDS)[-MOST_REMEMBERED:]
+
+
+def dump(breaker: Breaker) -> str:
+    """As one line of JSON."""
+    return json.dumps(asdict(breaker), separators=(",", ":"))
+
+
+def load(text: str) -> Breaker:
+    """What `dump` wrote; a closed breaker for anything else, as nothing that is kept here may ever fail a job."""
+    try:
+        body = json.loads(text)
+        numbers = {key: float(body[key]) for key in ("opened", "retry", "probing", "closed")}
+        lists = {key: tuple(float(time) for time in body[key]) for key in ("starts", "reclaims")}
+        return Breaker(**numbers, **lists, failures=int(body["failures"]))
+    except (KeyError, TypeError, ValueError):
+        return Breaker()
+
+
+@dataclass(frozen=True)
+class Rung:
+    """What a pod may land on: one pool, or whichever of several has a machine first. why: for people."""
+
+    pools: tuple[Pool, ...]
+    why: str
+    is_probe: bool = False
+
+    @property
+    def name(self) -> str:
+        """The pools' names and market."""
+        return " or ".join(f"{pool.name} ({pool.market})" for pool in self.pools)
+
+
+def offered(capacity: Capacity, market: Market | None, task: str) -> Capacity:
+    """The same with the job pools of one market only, where the author pins or forbids one.
+
+    Raises JobError where there are none, or the market is none.
+    """
+    if market is None:
+        return capacity
+    if market not in ("spot", "on-demand"):
+        raise JobError(f'task {task!r}: market must be "spot", "on-demand" or None for either, not {market!r}')
+    pools = {name: pool for name, pool in capacity.pools.items() if not pool.jobs or pool.market == market}
+    if not any(pool.jobs and pool.max_machines for pool in pools.values()):
+        there = ", ".join(sorted(f"{pool.name} ({pool.market})" for pool in capacity.pools.values() if pool.jobs))
+        raise JobError(f"task {task!r}: market={market!r}, but no job pool is {market}; there are: {there or 'none'}")
+    return replace(capacity, pools=pools)
+
+
+def rungs(
+    pools: Sequence[Pool],
+    breakers: Mapping[str, Breaker],
+    attempts: Sequence[Attempt],
+    now: float,
+    market: Market | None = None,
+) -> list[Rung]:
+    """The ladder of the next attempt, at least one rung.
+
+    pools: that the job fits, in the order of the capacity document (priority, then price). attempts: that ended before.
+    market: that this attempt is to keep to, where there is a pool of it, as a deadline may demand.
+    """
+    wasted = [each.pool for each in attempts if each.cause in PLATFORM and each.market == "spot"]
+    why = ""
+    on_demand = [pool for pool in pools if pool.market == "on-demand"]
+    if market is not None and any(pool.market == market for pool in pools):
+        pools = [pool for pool in pools if pool.market == market]
+        why = f"{market} is what its deadline needs"
+    elif len(wasted) >= WASTED_ATTEMPTS and on_demand:
+        pools = on_demand
+        why = f"{len(wasted)} attempts were lost on spot machines"
+    ordered = _other_first(pools, set(wasted))
+    ladder = [
+        Rung((pool,), _why(pool, why, wasted, state), state is State.HALF_OPEN)
+        for pool in ordered
+        if (state := breakers.get(pool.name, Breaker()).state(now)) is not State.OPEN
+    ]
+    if len(ordered) > 1:
+        # The last resort is what any Kubernetes does: wait, and take what comes first.
+        ladder.append(Rung(tuple(ordered), "whichever has a machine first"))
+    return ladder or [Rung(tuple(ordered), f"{why or 'the only pool that it may run on'}")]
+
+
+def _other_first(pools: Sequence[Pool], wasted: set[str]) -> list[Pool]:
+    """In their order, save that a spot pool that lost an attempt comes after the other spot pools."""
+    last_spot = max((index for index, pool in enumerate(pools) if pool.market == "spot"), default=0)
+    order = {pool.name: last_spot + 0.5 if pool.name in wasted else index for index, pool in enumerate(pools)}
+    return sorted(pools, key=lambda pool: order[pool.name])
+
+
+def _why(pool: Pool, why: str, wasted: Sequence[str], state: State) -> str:
+    if state is State.HALF_OPEN:
+        return "it had no machines or lost them; this attempt tries it again"
+    if why:
+        return why
+    return "an attempt was lost on another spot pool" if wasted and pool.name not in wasted else "next in order"
+
+
+class Stage(StrEnum):
+    """How far a pod is on its way to run."""
+
+    ASKED = "asked"
+    BUYING = "a machine is being bought"
+    PULLING = "it has its machine; the image is pulled"
+    STARTING = "the image is there; the container starts"
+    STARTED = "started"
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Limits in seconds. ask: until the autoscaler buys a machine. buy: until the pod has it; both from when the pod
+    was made. pull: from then until the image is there. start: from then until the container runs.
+    """
+
+    ask: float = 60.0
+    buy: float = 240.0
+    pull: float = 600.0
+    start: float = 300.0
+
+
+SETTLE_SECONDS = 15.0
+"""A no of the autoscaler counts after this: it may be one about the moment before."""
+
+BUYS = ("TriggeredScaleUp", "Nominated")
+BUYS_NOT = ("NotTriggerScaleUp", "FailedScaleUp")
+FULL = ("max node group size reached", "max cluster", "max nodes total reached", "limit reached")
+"""What the autoscaler says of a pool that has all its machines: no fault of the market's."""
+
+
+@dataclass(frozen=True)
+class Stuck:
+    """Why a pod waits no longer on its rung. is_full: the pool has all the machines that it may have."""
+
+    why: str
+    is_full: bool = False
+
+
+def stage(pod: Object, events: Sequence[Object]) -> Stage:
+    """Read from the pod and its events."""
+    status = pod.get("status") or {}
+    if status.get("phase") not in (None, "Pending", "Unknown"):
+        return Stage.STARTED
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "True":
+            return Stage.STARTING if any(event.get("reason") == "Pulled" for event in events) else Stage.PULLING
+    said = _autoscaler(events)
+    return Stage.BUYING if said is not None and said.get("reason") in BUYS else Stage.ASKED
+
+
+def stuck(pod: Object, events: Sequence[Object], waited: float, clocks: Clocks) -> Stuck | None:
+    """Why a pod that has no machine `waited` seconds after it was made should go to the next rung; None: it should not.
+
+    That the autoscaler buys one is no promise that it gets it: when the market has none, its next word is a no.
+    """
+    now = stage(pod, events)
+    if now not in (Stage.ASKED, Stage.BUYING):
+        return None
+    said = _autoscaler(events)
+    if said is not None and said.get("reason") in BUYS_NOT and waited >= SETTLE_SECONDS:
+        words = str(said.get("message") or said["reason"])
+        return Stuck(f"the autoscaler after {waited:.0f} s: {words}", any(full in words for full in FULL))
+    if now is Stage.ASKED and waited >= clocks.ask:
+        return Stuck(f"no machine was asked for within {clocks.ask:.0f} s")
+    if waited >= clocks.buy:
+        return Stuck(f"a machine was asked for and has not come within {clocks.buy:.0f} s")
+    return None
+
+
+def _autoscaler(events: Sequence[Object]) -> Object | None:
+    """The autoscaler's latest word on the pod."""
+    said = [event for event in events if event.get("reason") in (*BUYS, *BUYS_NOT)]
+    return max(said, key=_time, default=None)
+
+
+def _time(event: Object) -> float:
+    series = event.get("series") or {}
+    stamp = (
+        series.get("lastObservedTime")
+        or event.get("lastTimestamp")
+        or event.get("eventTime")
+        or event.get("firstTimestamp")
+    )
+    return datetime.fromisoformat(stamp).timestamp() if stamp else 0.0
+
+
+@dataclass
+class Journey:
+    """When a pod came how far, in seconds after it was first asked for: one line for the log at each step."""
+
+    began: float
+    stages: dict[Stage, float] = field(default_factory=dict)
+
+    def at(self, reached: Stage, now: float) -> str:
+        """The line, where the stage is a new one; else empty."""
+        if reached in self.stages:
+            return ""
+        self.stages[reached] = now - self.began
+        return ", ".join(f"{each} after {seconds:.0f} s" for each, seconds in self.stages.items())
+
+    def inside(self, reached: Stage, now: float) -> float:
+        """For how long the pod has been at this stage."""
+        return now - self.began - self.stages.get(reached, now - self.began)

@@ -1,28 +1,16 @@
-"""EC2 instance types: shape and price, from the table `ec2-us-east-1.csv` beside this module.
+"""EC2 instance types: shape and price, from the one table that the program, the ledger and the reports read.
 
-The table holds us-east-1, Linux, shared tenancy: 185 types of 27 families, gathered 2026-11-22. Its columns:
-
-- vcpu, memory_gib, gpu_count, gpu_model, local_nvme_gib: moto 5.2.5's instance types; p3 from Karpenter's
-  documentation. NVMe in GiB, 0 = EBS only.
-- on_demand_usd_per_hour, price_date: list price (2026-07-20), from Karpenter's generated price table.
-- spot_usd_per_hour, spot_price_date: AWS's public spot feed, one figure per region and type (August 2026), as kept by
-  alexei-led/spotinfo.
-- spot_interruption_bucket, spot_savings_pct, advisor_date: AWS Spot Advisor (2025-06-28), from the same place. A
-  bucket is the share of instances interrupted in the trailing month, a range and no hourly hazard.
-- pod_addresses: pods that the VPC CNI has addresses for without prefix delegation, AWS's own formula
-  (interfaces x (addresses of each - 1) + 2) on moto's figures; p3 from awslabs/amazon-eks-ami's eni-max-pods.txt.
-
-Three dates are mixed, and a few spot figures are oddly high, as published. No EBS, transfer, control plane or tax.
+tidepool.prices.table says where its figures are from, and what is mixed in them.
 """
 
 from __future__ import annotations
 
-import csv
 import functools
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
+
+from tidepool.prices.table import rows
 
 GIB = 1024**3
 
@@ -61,8 +49,7 @@ class InstanceType:
 @functools.cache
 def table() -> dict[str, InstanceType]:
     """All known types by name."""
-    with Path(__file__).with_name("ec2-us-east-1.csv").open(encoding="utf-8", newline="") as file:
-        return {row["instance_type"]: _read(row) for row in csv.DictReader(file)}
+    return {row["instance_type"]: _read(row) for row in rows()}
 
 
 def architecture(name: str) -> Architecture:

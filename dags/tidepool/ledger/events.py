@@ -1,6 +1,8 @@
-"""What happened to machines and pods, as lines of JSON: the record that every figure about money is derived from.
+"""What happened to machines and pods, as immutable events: the record that every figure about money is derived from.
 
-Standard library only. Several processes append to one file; each fact is written once, by one writer of its kind.
+Standard library only. On one machine the events are lines of JSON in a file, appended to by several processes; the
+database (tidepool.ledger.store) holds the same events. An event has an identity, so that what is written twice counts
+once.
 """
 
 from __future__ import annotations
@@ -14,9 +16,25 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-MACHINE_KINDS = ("machine.asked", "machine.ready", "machine.gone")
-POD_KINDS = ("pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone")
+MACHINE_KINDS = (
+    "machine.asked",  # an Auto Scaling Group was told to buy it
+    "machine.launched",  # EC2 runs it, and bills it from then on
+    "machine.ready",  # its node takes pods
+    "machine.idle",  # its last job ended; once for every time, `occurrence` is that job's UID
+    "machine.cordoned",  # its node takes no more pods; `occurrence` tells one time from the next
+    "machine.reclaimed",  # its cloud gave notice that it takes it back
+    "machine.gone",  # it is billed no more
+)
+POD_KINDS = (
+    "pod.queued",  # it was created
+    "pod.scheduled",  # it has a machine
+    "pod.pulling",  # that machine fetches its image
+    "pod.running",  # its container was started
+    "pod.ended",  # with a cause
+    "pod.gone",  # its object was deleted
+)
 KINDS = MACHINE_KINDS + POD_KINDS
 
 
@@ -24,13 +42,18 @@ class EventError(Exception):
     """An events file holds a line that is no event; the message says which file, which line and why."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Event:
     """One fact.
 
-    time: Unix seconds, UTC. kind: one of KINDS. machine: EC2 instance id. usd_per_hour: the machine's price when it
-    was asked for. pod_uid: the pod's UID; pod and namespace are its name. dag, task, run, attempt: the pod's owner.
-    cause: why a pod ended (`ok`, `out_of_memory` …), set on pod.ended only.
+    time: Unix seconds, UTC. kind: one of KINDS. machine: EC2 instance id. zone: its availability zone. usd_per_hour:
+    the machine's price when it was asked for; None where nobody said. volume_gib: its root volume. cpu_millis,
+    memory_bytes: a machine's allocatable on machine.ready, a pod's requests on the pod's events. pod_uid: the pod's
+    UID; pod and namespace are its name. team, dag, task, run, attempt: the pod's owner. cause: why a pod ended (`ok`,
+    `out_of_memory` …), set on pod.ended only. occurrence: tells the times apart of what may happen more than once.
+
+    reconstructed: nobody saw it happen; it was concluded later from what still existed. earliest: it then happened
+    between this time and `time` (0: at `time`, as far as a stamp says).
     """
 
     time: float
@@ -39,7 +62,7 @@ class Event:
     pool: str = ""
     market: str = ""
     instance_type: str = ""
-    usd_per_hour: float = 0.0
+    usd_per_hour: float | None = None
     pod: str = ""
     pod_uid: str = ""
     namespace: str = ""
@@ -49,6 +72,14 @@ class Event:
     attempt: int = 0
     cause: str = ""
     message: str = ""
+    zone: str = ""
+    volume_gib: float = 0.0
+    cpu_millis: int = 0
+    memory_bytes: int = 0
+    team: str = ""
+    occurrence: str = ""
+    reconstructed: bool = False
+    earliest: float = 0.0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -58,17 +89,23 @@ class Event:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What makes it the same fact: the kind and whom it happened to."""
+        """The kind, and whom it happened to."""
         return self.kind, self.machine if self.kind in MACHINE_KINDS else self.pod_uid
 
+    @property
+    def identity(self) -> str:
+        """What makes it the same fact, whoever writes it and when: kind, subject and occurrence."""
+        return "/".join((*self.key, self.occurrence) if self.occurrence else self.key)
 
+
+_TYPES = {field.name: str(field.type).removesuffix(" | None") for field in dataclasses.fields(Event)}
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Event)}
-_EXAMPLES = dataclasses.asdict(Event(0.0, "machine.asked", "i"))
+_LARGEST = 2**62  # what a database takes
 
 
 def dumps(event: Event) -> str:
     """One line of JSON without its newline; fields that say nothing are left out."""
-    body = {name: value for name, value in dataclasses.asdict(event).items() if value != _DEFAULTS[name]}
+    body = {name: value for name in _TYPES if (value := getattr(event, name)) != _DEFAULTS[name]}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -80,10 +117,10 @@ def loads(line: str) -> Event:
         raise EventError(f"not JSON: {error}") from error
     if not isinstance(body, dict):
         raise EventError("must be a JSON object")
-    unknown = sorted(set(body) - set(_DEFAULTS))
+    unknown = sorted(set(body) - set(_TYPES))
     if unknown:
-        raise EventError(f"unknown keys {', '.join(unknown)}; known are {', '.join(_DEFAULTS)}")
-    wrong = [name for name, value in body.items() if not _fits(value, _EXAMPLES[name])]
+        raise EventError(f"unknown keys {', '.join(unknown)}; known are {', '.join(_TYPES)}")
+    wrong = [name for name, value in body.items() if not _fits(value, _TYPES[name])]
     if wrong:
         raise EventError(f"wrong type: {', '.join(f'{name}={body[name]!r}' for name in wrong)}")
     try:
@@ -92,17 +129,19 @@ def loads(line: str) -> Event:
         raise EventError(str(error)) from error
 
 
-def _fits(value: object, example: object) -> bool:
-    if isinstance(example, str):
+def _fits(value: object, wanted: str) -> bool:
+    if wanted == "str":
         return isinstance(value, str)
-    if isinstance(example, int):
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted == "bool":
+        return isinstance(value, bool)
+    number = isinstance(value, int if wanted == "int" else int | float) and not isinstance(value, bool)
+    return number and -_LARGEST < value < _LARGEST  # type: ignore[operator]  # and so no NaN
 
 
 def append(path: Path, event: Event) -> None:
     """Add one line, whole or not at all for every reader, beside other writers of the same file."""
-    line = (dumps(event) + "\n").encode()
+    # What is no text (half of a surrogate pair, from an annotation) must not keep the fact from being written.
+    line = (dumps(event) + "\n").encode(errors="replace")
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -165,29 +204,46 @@ def follow(path: Path, stop: Callable[[], bool], interval: float = 0.2) -> Itera
         time.sleep(interval)
 
 
+class Ledger(Protocol):
+    """Where events are recorded and asked for: the Recorder's file, or the Store's database."""
+
+    def record(self, event: Event) -> bool: ...
+
+    def known(self, kind: str, subject: str) -> Event | None: ...
+
+    def events(self, kind: str) -> list[Event]: ...
+
+
 class Recorder:
     """Writes each fact once, over restarts of its process too: it knows what the file already holds."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
-        self._known = {event.key: event for event in read(path)}
+        self._known: dict[str, Event] = {}
+        self._first: dict[tuple[str, str], Event] = {}
+        for event in read(path):
+            self._remember(event)
 
     def record(self, event: Event) -> bool:
         """Append the event unless the same fact is there; true if it was new."""
         with self._lock:
-            if event.key in self._known:
+            if event.identity in self._known:
                 return False
             append(self._path, event)
-            self._known[event.key] = event
+            self._remember(event)
             return True
 
     def known(self, kind: str, subject: str) -> Event | None:
-        """The recorded event of this kind about this machine or pod UID, if there is one."""
+        """The first recorded event of this kind about this machine or pod UID, if there is one."""
         with self._lock:
-            return self._known.get((kind, subject))
+            return self._first.get((kind, subject))
 
     def events(self, kind: str) -> list[Event]:
         """All recorded events of this kind."""
         with self._lock:
             return [event for event in self._known.values() if event.kind == kind]
+
+    def _remember(self, event: Event) -> None:
+        self._known.setdefault(event.identity, event)
+        self._first.setdefault(event.key, event)

@@ -91,11 +91,14 @@ def _merge(found: dict[str, Any], source: Reading, dags: Path, lines: Mapping[tu
     reading = Reading(problems=list(source.problems), unread=list(found["unread"]))
     real: set[str] = set()
 
-    def place(file: str, line: int | None) -> str:
-        return f"{dags.name}/{Path(file).name}" + (f":{line}" if line else "")
+    def place(file: str, task: str | None, line: int | None = None) -> str:
+        if not Path(file).is_relative_to(dags.resolve()):
+            return file  # a DAG that a package makes
+        path = dags / Path(file).relative_to(dags.resolve())
+        return dag_source.place(dags, path, line or lines.get((dag_source.place(dags, path), task or "")))
 
     for task in found["tasks"]:
-        where = place(task["file"], lines.get((Path(task["file"]).name, task["task"])))
+        where = place(task["file"], task["task"])
         real.add(where)
         reading.templates.append(
             Template(
@@ -106,12 +109,12 @@ def _merge(found: dict[str, Any], source: Reading, dags: Path, lines: Mapping[tu
                 execution_timeout_seconds=task["execution_timeout_seconds"],
             )
         )
-    failed = {Path(error["file"]).name for error in found["errors"] if not error["task"]}
+    failed = {place(error["file"], None) for error in found["errors"] if not error["task"]}
     for template in source.templates:
-        if Path(template.where.partition(":")[0]).name in failed and template.where not in real:
+        if template.where.partition(":")[0] in failed and template.where not in real:
             reading.templates.append(template)
     for error in found["errors"]:
-        where = place(error["file"], error["line"] or lines.get((Path(error["file"]).name, error["task"])))
+        where = place(error["file"], error["task"], error["line"])
         if where not in {problem.where for problem in source.problems}:
             what = f"task {error['task']!r}: its pod cannot be built" if error["task"] else "Airflow cannot import it"
             message = error["message"].rstrip(".")

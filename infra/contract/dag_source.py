@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import timedelta
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from tidepool import sizing
 from tidepool.capacity import Capacity
 from tidepool.job import Job, JobError
 
-JOB_OPERATORS = {"JobPodOperator": None, "SparkPodOperator": "spark"}
-"""tidepool's own operators, each with the name of the image that it takes where none is given."""
+JOB_OPERATORS = {"JobPodOperator": "", "SparkPodOperator": "spark"}
+"""tidepool's own operators, each with the name of the image that it takes where none is given; empty: one must be."""
 
 STOCK_OPERATOR = "KubernetesPodOperator"
 STOCK_TIMEOUT_SECONDS = 120
@@ -39,10 +40,10 @@ UNKNOWN = _Unknown()
 
 
 def read(dags: Path, capacity: Capacity) -> Reading:
-    """The jobs of all DAG files directly in a folder, with the pools of a capacity document."""
+    """The jobs of all DAG files of a folder, with the pools of a capacity document."""
     reading = Reading()
-    for file in sorted(dags.glob("*.py")):
-        where = f"{dags.name}/{file.name}"
+    for file in files(dags):
+        where = place(dags, file)
         try:
             tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
         except (SyntaxError, UnicodeDecodeError) as error:
@@ -61,10 +62,33 @@ def read(dags: Path, capacity: Capacity) -> Reading:
     return reading
 
 
+def files(dags: Path) -> list[Path]:
+    """The Python files of a folder and the folders in it, save what its `.airflowignore` names."""
+    ignore = dags / ".airflowignore"
+    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    patterns = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    found = (path for path in sorted(dags.rglob("*.py")) if not path.is_dir())
+    return [path for path in found if not any(_ignored(path.relative_to(dags), each) for each in patterns)]
+
+
+def place(dags: Path, file: Path, line: int | None = None) -> str:
+    """A DAG file as messages name it."""
+    return f"{dags.name}/{file.relative_to(dags).as_posix()}" + (f":{line}" if line else "")
+
+
+def _ignored(path: Path, pattern: str) -> bool:
+    """Whether a pattern of `.airflowignore` (its glob syntax, without negation) names the file or a folder above it."""
+    names = [path, *path.parents][:-1]
+    plain = pattern.strip("/")
+    if "/" in pattern.rstrip("/"):
+        return any(fnmatch(each.as_posix(), plain) for each in names)
+    return any(fnmatch(each.name, plain) for each in names)
+
+
 def lines(dags: Path) -> dict[tuple[str, str], int]:
-    """Where each task stands: line by name of the DAG file and task_id."""
+    """Where each task stands: line by DAG file, as messages name it, and task_id."""
     found: dict[tuple[str, str], int] = {}
-    for file in sorted(dags.glob("*.py")):
+    for file in files(dags):
         try:
             tree = ast.parse(file.read_text(encoding="utf-8"))
         except (SyntaxError, UnicodeDecodeError):
@@ -73,7 +97,7 @@ def lines(dags: Path) -> dict[tuple[str, str], int]:
             if isinstance(node, ast.Call):
                 for each in node.keywords:
                     if each.arg == "task_id" and isinstance(each.value, ast.Constant):
-                        found.setdefault((file.name, str(each.value.value)), node.lineno)
+                        found.setdefault((place(dags, file), str(each.value.value)), node.lineno)
     return found
 
 
@@ -130,6 +154,8 @@ _DECISIVE = {
 def _job_pod(operator: str, task: str, given: Mapping[str, Any], capacity: Capacity) -> dict[str, Any]:
     asked = {name: given[name] for name in JOB_FIELDS if given.get(name) is not None}
     image = given.get("image") or JOB_OPERATORS[operator]
+    if not image:
+        raise JobError(f"task {task!r}: it has no image")
     placement = sizing.place(Job(task=task, **asked), capacity)
     return pods.manifest(placement, capacity.images.get(image, image), capacity)
 

@@ -112,11 +112,11 @@ def _tags(settings: Settings, capacity: Capacity) -> Iterator[Problem]:
             cluster, pool, endpoint="https://cluster", certificate_authority="Y2E=", service_cidr="10.96.0.0/16"
         )
         for group in machines.groups(cluster, pool):
-            for found in disagreements(capacity.pools[name], machines.group_tags(cluster, group, pool, {}), text):
+            for found in disagreements(capacity.pools[name], machines.group_tags(cluster, group.name, pool, {}), text):
                 yield Problem(
                     key(settings, f"pools.{name}"),
                     "tags",
-                    f"what the autoscaler is told of {group} is not what its machines are: {found}",
+                    f"what the autoscaler is told of {group.name} is not what its machines are: {found}",
                     "Make infra/aws/asg_tags.py and infra/aws/user_data.py say the same (infra/aws/machines.py)",
                 )
 

@@ -38,7 +38,7 @@ def problems(template: Template, settings: Settings, capacity: Capacity) -> Iter
         yield template.problem(
             "unschedulable",
             f"no machine of any job pool would ever take its pod ({_reasons(refused, capacity)})",
-            "Use tidepool's operators, which choose the pool themselves, or correct selector, tolerations and size",
+            "Correct the pod (tidepool's operators choose the pool themselves), or the pools' labels and taints",
         )
         return
     yield from _fallback(template, jobs)

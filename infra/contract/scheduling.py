@@ -88,7 +88,7 @@ def refusals(pod: Mapping[str, Any], pool: Pool, daemons: Amount) -> list[str]:
 
 def known_labels(pool: Pool) -> dict[str, tuple[str, ...]]:
     """The labels that the pool's machines are known to carry, each with the values that it may have."""
-    labels = {key: (value,) for key, value in pool.labels.items()}
+    labels: dict[str, tuple[str, ...]] = {key: (value,) for key, value in pool.labels.items()}
     labels |= {"kubernetes.io/arch": (pool.architecture,), "kubernetes.io/os": ("linux",)}
     if pool.instance_types:
         labels["node.kubernetes.io/instance-type"] = pool.instance_types

@@ -59,7 +59,7 @@ def _public_subnets(resources: Sequence[Resource]) -> Iterator[tuple[Resource, s
         if route.inputs.get("gatewayId") and route.inputs.get("destinationCidrBlock") in WORLD
     }
     public = {
-        each.inputs.get("subnetId")
+        str(each.inputs.get("subnetId"))
         for each in _of(resources, "aws:ec2/routeTableAssociation:RouteTableAssociation")
         if each.inputs.get("routeTableId") in open_tables
     }

@@ -45,7 +45,7 @@ def test_a_problem_is_shown_with_its_place_what_it_is_and_what_to_do(dags: Path)
     assert where == "  dags/selector_that_no_pool_carries.py:15  [unschedulable]"
     assert what.startswith("    task 'load': no machine of any job pool would ever take its pod (spot-small, on-demand")
     assert do == (
-        "    Use tidepool's operators, which choose the pool themselves, or correct selector, tolerations and size."
+        "    Correct the pod (tidepool's operators choose the pool themselves), or the pools' labels and taints."
     )
     assert rest == []
 

@@ -5,6 +5,7 @@ Each folder of mistakes/ is one mistake: a DAG file, or a change of the sound en
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from infra.contract import ContractError, Template, admission, daemons, dag_sour
 from infra.contract.problem import Problem, by_place
 from infra.services import autoscaler, gpu, tenants, termination_handler
 from infra.settings.model import AwsCloud, Settings
+from tests.infra import recorded
 from tidepool import sizing
 from tidepool.capacity import Capacity
 
@@ -149,8 +151,27 @@ def rendered(base: Settings, pool: str) -> tuple[dict[str, str], str]:
     text = machines.machine_user_data(
         "base", body, endpoint="https://x", certificate_authority="Y2E=", service_cidr="10.96.0.0/16"
     )
-    return machines.group_tags("base", group, body, {}), text
+    return machines.group_tags("base", group.name, body, {}), text
 
+
+EXISTING = """config:
+  tidepool:owner: data
+  tidepool:cluster: {kind: existing, name: lab}
+  tidepool:pools:
+    batch:
+      market: on-demand
+      max: 5
+      labels: {tidepool.dev/pool: batch}
+      taints: [{key: dedicated, value: batch, effect: NoSchedule}]
+      cpu: 7910m
+      memory: 28Gi
+      ephemeral_storage: 80Gi
+      usd_per_hour: 0.4
+  tidepool:tenants: {jobs: {cpu: 32, memory_gib: 128, pods: 100}}
+  tidepool:images: {references: {spark: "registry.example/spark:3f2a1bc"}}
+  tidepool:jobs: {default_tenant: jobs}
+  tidepool:lake: {uri: "gs://lake/dev"}
+"""
 
 TEMPLATE = "k8s.io/cluster-autoscaler/node-template/"
 
@@ -197,6 +218,38 @@ def test_user_data_that_disagrees_is_named(base: Settings, capacity: Capacity, o
     assert old in text
     found = environment.disagreements(capacity.pools["spot-small"], tags, text.replace(old, new))
     assert any(says in each for each in found), found
+
+
+@pytest.mark.parametrize("stack", recorded.ALL)
+def test_what_the_program_makes_of_a_pool_agrees_with_what_jobs_are_told(stack: str) -> None:
+    """The groups' tags and the user data of their launch templates as recorded, against the capacity document."""
+    made = recorded.record(stack)
+    capacity = contract.planned(settings.load(ROOT / "stacks" / f"Pulumi.{stack}.yaml"))
+    templates = {each.name: each.inputs for each in made if each.typ == "aws:ec2/launchTemplate:LaunchTemplate"}
+    groups = [each.inputs for each in made if each.typ == "aws:autoscaling/group:Group"]
+    assert groups
+    for group in groups:
+        tags = {tag["key"]: tag["value"] for tag in group["tags"]}
+        pool = capacity.pools[tags["tidepool.dev/pool"]]
+        used = group.get("mixedInstancesPolicy", {}).get("launchTemplate", {}).get("launchTemplateSpecification")
+        identity = (used or group["launchTemplate"]).get("launchTemplateId") or group["launchTemplate"]["id"]
+        text = base64.b64decode(templates[identity.removesuffix("-id")]["userData"]).decode()
+        assert environment.disagreements(pool, tags, text) == [], group["name"]
+
+
+def test_a_sound_existing_cluster_passes(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.lab.yaml"
+    file.write_text(EXISTING)
+    stack = settings.load(file)
+    contract.check(stack, contract.planned(stack), DAGS)
+
+
+def test_an_existing_pool_whose_nodes_jobs_do_not_tolerate_or_fit_is_found(tmp_path: Path) -> None:
+    file = tmp_path / "Pulumi.lab.yaml"
+    file.write_text(EXISTING.replace("cpu: 7910m", "cpu: 600m"))
+    stack = settings.load(file)
+    with pytest.raises(ContractError, match="batch"):
+        contract.check(stack, contract.planned(stack), DAGS)
 
 
 def test_a_pool_that_the_capacity_document_lacks_is_named(base: Settings, capacity: Capacity) -> None:
@@ -260,6 +313,27 @@ def test_what_only_running_the_file_tells_is_listed_and_not_judged(capacity: Cap
         f"{tmp_path.name}/dynamic.py:3: task 'a': memory not known before the file runs",
         f"{tmp_path.name}/dynamic.py:4: arguments by **",
     ]
+
+
+def test_dag_files_are_looked_for_where_airflow_looks(tmp_path: Path) -> None:
+    for name in ("a.py", "team/b.py", "lib/c.py", "deep/lib/d.py", "team/old_e.py", "jobs/f.py", "deep/jobs/g.py"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / ".airflowignore").write_text("# not DAGs\nlib/\n\n/jobs/\nold_*\n")
+    found = [file.relative_to(tmp_path).as_posix() for file in dag_source.files(tmp_path)]
+    assert found == ["a.py", "deep/jobs/g.py", "team/b.py"]
+    assert [file.name for file in dag_source.files(DAGS)] == [file.name for file in sorted(DAGS.glob("*.py"))]
+
+
+def test_a_mistake_in_a_folder_of_its_own_is_found_by_both_readings(tmp_path: Path) -> None:
+    (tmp_path / "team").mkdir()
+    mistake = next(each for each in ALL if each.name == "stock-timeout")
+    put(mistake, tmp_path / "team")
+    (result,) = check.run([BASE], tmp_path)
+    (problem,) = result.problems
+    assert problem.where == f"{tmp_path.name}/team/stock_timeout.py:15"
+    assert result.jobs == 1
 
 
 def test_the_source_says_the_same_of_our_dags_as_airflow(base: Settings, capacity: Capacity) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pulumi_policy import (
+from pulumi_policy import (  # type: ignore[import-not-found]  # it is in the pack's own environment
     EnforcementLevel,
     PolicyPack,
     ReportViolation,
@@ -19,7 +19,7 @@ from pulumi_policy import (
     StackValidationArgs,
     StackValidationPolicy,
 )
-from pulumi_policy.proxy import UnknownValueError
+from pulumi_policy.proxy import UnknownValueError  # type: ignore[import-not-found]
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))  # the engine starts this file, not the repository
 

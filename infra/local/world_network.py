@@ -202,7 +202,10 @@ ROWS = {
         tag_resource="natgateway",
         setters={"tags": set_tags},
         find=filtered(
-            "describe_nat_gateways", "NatGateways[].NatGatewayId", subnet_id="subnetId", tag_Name="tags.Name"
+            "describe_nat_gateways",
+            "NatGateways[?State!='deleted'].NatGatewayId",
+            subnet_id="subnetId",
+            tag_Name="tags.Name",
         ),
         delete=calls("delete_nat_gateway", NatGatewayId="id"),
         outputs=_ec2("natgateway"),
@@ -264,7 +267,10 @@ ROWS = {
         tag_resource="vpc-endpoint",
         setters={"tags": set_tags},
         find=filtered(
-            "describe_vpc_endpoints", "VpcEndpoints[].VpcEndpointId", vpc_id="vpcId", service_name="serviceName"
+            "describe_vpc_endpoints",
+            "VpcEndpoints[?State!='deleted'].VpcEndpointId",
+            vpc_id="vpcId",
+            service_name="serviceName",
         ),
         delete=lambda client, old: client.delete_vpc_endpoints(VpcEndpointIds=[old.id]),
         outputs=_ec2("vpc-endpoint"),

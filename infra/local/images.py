@@ -138,7 +138,7 @@ class _Buildah:
                 file = Path(folder) / "constraints.txt"
                 file.write_text(locked_constraints())
                 options += ["-v", f"{file}:{_CONSTRAINTS}:ro"]
-                values["CONSTRAINTS"] = _CONSTRAINTS
+                values["CONSTRAINTS"] = f"file://{_CONSTRAINTS}"
             self._bud(dockerfile, made, paths.REPOSITORY, [*options, *_arguments(values)])
 
     def save(self, made: str, archive: Path) -> None:

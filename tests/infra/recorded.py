@@ -36,18 +36,18 @@ LOOK_UPS: dict[str, dict[str, Any]] = {
 API_SERVER = {"server": "https://0123456789.gr7.us-east-1.eks.amazonaws.com", "certificate-authority-data": "Q0E="}
 KUBECONFIG = {"clusters": [{"name": "cluster", "cluster": API_SERVER}]}
 
-OUTPUTS: dict[str, Callable[[Registration], dict[str, Any]]] = {
-    "aws:ec2/eip:Eip": lambda asked: {"allocationId": f"eipalloc-{asked.name}"},
-    "aws:ec2/launchTemplate:LaunchTemplate": lambda asked: {"latestVersion": 1},
-    "aws:ecr/repository:Repository": lambda asked: {"repositoryUrl": f"{REGISTRY}/{asked.inputs['name']}"},
-    "aws:rds/instance:Instance": lambda asked: {"endpoint": f"{asked.inputs['identifier']}.rds.example:5432"},
-    "docker-build:index:Image": lambda asked: {"ref": f"{asked.inputs['tags'][0]}@sha256:{64 * '0'}"},
-    "eks:index:Cluster": lambda asked: {
+OUTPUTS: dict[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
+    "aws:ec2/eip:Eip": lambda name, inputs: {"allocationId": f"eipalloc-{name}"},
+    "aws:ec2/launchTemplate:LaunchTemplate": lambda name, inputs: {"latestVersion": 1},
+    "aws:ecr/repository:Repository": lambda name, inputs: {"repositoryUrl": f"{REGISTRY}/{inputs['name']}"},
+    "aws:rds/instance:Instance": lambda name, inputs: {"endpoint": f"{inputs['identifier']}.rds.example:5432"},
+    "docker-build:index:Image": lambda name, inputs: {"ref": f"{inputs['tags'][0]}@sha256:{64 * '0'}"},
+    "eks:index:Cluster": lambda name, inputs: {
         "clusterSecurityGroupId": "sg-cluster",
         "kubeconfigJson": json.dumps(KUBECONFIG),
     },
-    "random:index/randomBytes:RandomBytes": lambda asked: {"base64": "cmFuZG9t", "hex": "72616e646f6d"},
-    "random:index/randomPassword:RandomPassword": lambda asked: {"result": f"random-{asked.name}"},
+    "random:index/randomBytes:RandomBytes": lambda name, inputs: {"base64": "cmFuZG9t", "hex": "72616e646f6d"},
+    "random:index/randomPassword:RandomPassword": lambda name, inputs: {"result": f"random-{name}"},
 }
 """Outputs that no input gives, besides id, arn and name."""
 
@@ -101,8 +101,7 @@ class Recorder:
         )
         if self.preview:
             return None, {} if asked.remote else asked.inputs
-        known = {"arn": f"arn:aws:mock:us-east-1:{ACCOUNT}:{asked.name}", "name": asked.name}
-        return f"{asked.name}-id", {**known, **asked.inputs, **_outputs(asked)}
+        return f"{asked.name}-id", outputs_of(asked.type, asked.name, asked.inputs)
 
     def read(self, type_: str, name: str, identity: str) -> tuple[str | None, Mapping[str, Any]]:
         raise AssertionError(f"nothing is looked up by id, but {type_} {identity} was")
@@ -112,9 +111,10 @@ class Recorder:
         return LOOK_UPS[token]
 
 
-def _outputs(asked: Registration) -> dict[str, Any]:
-    give = OUTPUTS.get(asked.type)
-    return give(asked) if give else {}
+def outputs_of(typ: str, name: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Plausible outputs of a resource that is there."""
+    known = {"arn": f"arn:aws:mock:us-east-1:{ACCOUNT}:{name}", "name": name}
+    return {**known, **inputs, **(OUTPUTS[typ](name, inputs) if typ in OUTPUTS else {})}
 
 
 def record(stack: str, preview: bool = False) -> list[Recorded]:

@@ -2,163 +2,194 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import socket
-import ssl
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import httpx
-import pulumi
+import boto3
 import pytest
+import yaml
+from kubernetes import client, config
 
-from infra import stack_file, versions
-from infra.local import paths, toolchain, world
-from infra.local.addresses import SERVICE_NETWORK
-from infra.local.pki import Authority, service_account_keys
-from infra.local.world_kubernetes import ApiServer
+from infra import naming
+from infra.local import world
+from infra.local.world_engine import Kind, Made, WorldError
+from infra.local.world_kubernetes import KINDS, ApiServer, path_of
+from infra.local.world_monitor import Registration
+from infra.local.world_random import Random
+from infra.local.world_state import Entry
+from infra.settings import stack_file
+from tests.infra import recorded
+from tests.seam.api_server import started
+from tidepool import capacity
 
 pytestmark = pytest.mark.local_cloud
 
-STACK = Path(__file__).resolve().parents[2] / "stacks" / "Pulumi.local.yaml"
+LOCAL = recorded.STACKS / "Pulumi.local.yaml"
+RELEASE = "kubernetes:helm.sh/v3:Release"
 AIRFLOW = "system:serviceaccount:tidepool:airflow"
 JOB = "system:serviceaccount:tidepool-jobs:job"
+JOBS = naming.tenant_namespace("jobs")
 
 
-class KubernetesOnly(world.World):
-    """Kubernetes objects for real; AWS's side is only made up."""
+class MadeUp:
+    """A Side that stands where AWS does, and only says that all is there."""
 
-    def __init__(self, kubernetes: ApiServer) -> None:
-        self.kubernetes = kubernetes
-        answers = ("aws:ec2/launchTemplate:LaunchTemplate", "aws:autoscaling/group:Group")
-        self._resources = {token: lambda inputs: ("id", {**inputs, "latestVersion": 1}) for token in answers}
+    name = "aws"
+    identity = "made-up"
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> tuple[dict[Any, Any], list[tuple[str, str]]]:
-        if args.token == world.GET_SUBNETS:
-            return {"ids": ["subnet-1"]}, []
-        network = {"vpcId": "vpc-1", "subnetIds": ["subnet-1"], "clusterSecurityGroupId": "sg-1"}
-        return {
-            "endpoint": self.kubernetes.url,
-            "certificateAuthorities": [{"data": self.kubernetes.certificate_authority}],
-            "kubernetesNetworkConfigs": [{"serviceIpv4Cidr": "10.96.0.0/16"}],
-            "vpcConfig": network,
-        }, []
+    def kind(self, type_: str) -> Kind | None:
+        def make(inputs: dict[str, Any], taken: frozenset[str]) -> Made:
+            return Made("made-up", recorded.outputs_of(type_, "made-up", inputs))
+
+        def change(old: Entry, inputs: dict[str, Any]) -> Made:
+            return make(inputs, frozenset())
+
+        ours = type_.startswith(("aws:", "eks:"))
+        return Kind(make, change, lambda old: None) if ours else None
+
+    def call(self, token: str, arguments: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        return recorded.LOOK_UPS.get(token)
+
+    def lacks(self, asked: Registration) -> None:
+        """Nothing is missing from what is only said."""
+
+    def lacks_parts(self, asked: Registration) -> Mapping[str, str]:
+        return {}
 
 
 class Cluster:
-    """An API server's client that may do everything."""
+    """An API server, and a client of it that may do everything."""
 
-    def __init__(self, api: ApiServer, authority: Authority) -> None:
-        self.api = api
-        context = ssl.create_default_context(cafile=str(authority.certificate))
-        context.load_cert_chain(*authority.issue("admin", "admin", "system:masters"))
-        self.http = httpx.Client(base_url=api.url, verify=context, trust_env=False)
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig = kubeconfig
+        self.api = ApiServer(kubeconfig, seconds=60)
+        self._client = config.new_client_from_config(str(kubeconfig))
 
-    def deploy(self) -> dict[str, Any]:
-        return world.run(KubernetesOnly(self.api), stack_file.read(STACK), "local")
-
-    def get(self, path: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.http.get(path).raise_for_status().json()
-        return answer
+    def deploy(self, state: Path, overrides: Mapping[str, Any] | None = None) -> world.Deployed:
+        config_map = stack_file.override(stack_file.read(LOCAL), overrides or {})
+        return world.run([Random(), MadeUp(), self.api], config_map, "local", state)
 
     def may(self, user: str, verb: str, resource: str, namespace: str) -> bool:
         kind, _, part = resource.partition("/")
-        asked = {"verb": verb, "resource": kind, "subresource": part, "namespace": namespace}
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SubjectAccessReview",
-            "spec": {"user": user, "groups": ["system:authenticated"], "resourceAttributes": asked},
-        }
-        answer = self.http.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", json=review)
-        allowed: bool = answer.raise_for_status().json()["status"]["allowed"]
+        asked = client.V1ResourceAttributes(verb=verb, resource=kind, subresource=part, namespace=namespace)
+        spec = client.V1SubjectAccessReviewSpec(user=user, groups=["system:authenticated"], resource_attributes=asked)
+        review = client.AuthorizationV1Api(self._client).create_subject_access_review(
+            client.V1SubjectAccessReview(spec=spec)
+        )
+        allowed: bool = review.status.allowed
         return allowed
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    name = f"{versions.KUBERNETES}-coredns-{versions.COREDNS}-{toolchain.architecture()}"
-    server, etcd = paths.cache() / "kubernetes" / name / "kube-apiserver", shutil.which("etcd")
-    if not server.exists() or etcd is None:
-        pytest.skip("etcd or kube-apiserver is not here; `tidepool local up` gets them")
-    folder = tmp_path_factory.mktemp("cluster")
-    authority = Authority(folder / "pki")
-    certificate, key = authority.issue("kube-apiserver", "kube-apiserver", hosts=("127.0.0.1",))
-    public, private = service_account_keys(folder / "pki")
-    client, peer, port = free_ports(3)
-    commands = [
-        (
-            etcd,
-            f"--data-dir={folder}/etcd",
-            f"--listen-client-urls=http://127.0.0.1:{client}",
-            f"--advertise-client-urls=http://127.0.0.1:{client}",
-            f"--listen-peer-urls=http://127.0.0.1:{peer}",
-            "--unsafe-no-fsync",
-        ),
-        (
-            str(server),
-            f"--etcd-servers=http://127.0.0.1:{client}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            "--endpoint-reconciler-type=none",
-            f"--secure-port={port}",
-            f"--client-ca-file={authority.certificate}",
-            f"--tls-cert-file={certificate}",
-            f"--tls-private-key-file={key}",
-            f"--service-account-key-file={public}",
-            f"--service-account-signing-key-file={private}",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            "--authorization-mode=RBAC",
-            f"--service-cluster-ip-range={SERVICE_NETWORK}",
-        ),
-    ]
-    kubeconfig = authority.kubeconfig(folder / "admin", "admin", "system:masters", server=f"https://127.0.0.1:{port}")
-    with (folder / "log").open("wb") as log:
-        running = [subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) for command in commands]
+    with started(tmp_path_factory.mktemp("cluster"), controllers="namespace-controller") as kubeconfig:
+        yield Cluster(kubeconfig)
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The local stack's, from one test's deploy to the next."""
+    return tmp_path_factory.mktemp("state") / "stack.jsonl"
+
+
+def objects(stack: str) -> list[dict[str, Any]]:
+    """What goes to the API server as it is; charts do not."""
+    made = recorded.record(stack)
+    return [each.inputs for each in made if each.custom and each.typ.startswith("kubernetes:") and each.typ != RELEASE]
+
+
+@pytest.mark.parametrize("stack", recorded.ALL)
+def test_the_api_server_accepts_every_object_of_every_stack(cluster: Cluster, stack: str) -> None:
+    manifests = objects(stack)
+    of_charts = [each for each in manifests if (each["apiVersion"], each["kind"]) not in KINDS]
+    namespaces = [each for each in manifests if each["kind"] == "Namespace"]
+    for namespace in namespaces:
+        cluster.api.apply(namespace)  # what is in it can't be checked before it is there
+    refused = []
+    for manifest in manifests:
         try:
-            made = Cluster(ApiServer(kubeconfig, seconds=60), authority)
-            made.deploy()
-            yield made
-        finally:
-            for process in reversed(running):
-                process.kill()
-                process.wait()
+            cluster.api.apply(manifest, dry_run=True)
+        except WorldError as error:
+            refused.append(str(error))
+    assert refused == []
+    assert of_charts == []
+    assert len(manifests) > len(namespaces) > 1
+    assert cluster.api.get(f"/api/v1/namespaces/tidepool/configmaps/{naming.CAPACITY_CONFIG_MAP}") is None
 
 
-def test_every_object_of_the_program_is_accepted_and_a_second_deploy_changes_none(cluster: Cluster) -> None:
-    objects = (
-        "/api/v1/namespaces/tidepool",
-        "/api/v1/namespaces/tidepool-jobs",
-        "/api/v1/namespaces/tidepool/serviceaccounts/airflow",
-        "/api/v1/namespaces/tidepool/configmaps/tidepool-capacity",
-        "/api/v1/namespaces/kube-system/configmaps/cluster-autoscaler-priority-expander",
-        "/apis/rbac.authorization.k8s.io/v1/namespaces/tidepool-jobs/roles/job-launcher",
-        "/apis/rbac.authorization.k8s.io/v1/namespaces/tidepool-jobs/rolebindings/job-launcher-airflow",
-    )
-    before = [cluster.get(path)["metadata"]["resourceVersion"] for path in objects]
-    document = cluster.deploy()["capacity"]
-    assert [cluster.get(path)["metadata"]["resourceVersion"] for path in objects] == before
-    assert cluster.get(objects[3])["data"]["capacity.json"] == document
-    assert json.loads(document)["cluster"] == "local"
+def test_a_second_deploy_changes_no_object(cluster: Cluster, state: Path) -> None:
+    first = cluster.deploy(state)
+    paths = [path_of(each) for each in objects("local")]
+    before = {path: cluster.api.get(path) for path in paths}
+    assert None not in before.values()
+    again = cluster.deploy(state)
+    assert {path: cluster.api.get(path) for path in paths} == before
+    assert again.changes.unchanged > len(paths)
+    assert again.outputs == first.outputs
+    config_map = before[f"/api/v1/namespaces/tidepool/configmaps/{naming.CAPACITY_CONFIG_MAP}"]
+    assert config_map is not None
+    assert config_map["data"]["capacity.json"] == first.outputs["capacity"]
+
+
+def test_without_its_state_a_deploy_applies_the_same_and_changes_no_object(cluster: Cluster, state: Path) -> None:
+    cluster.deploy(state)
+    paths = [path_of(each) for each in objects("local")]
+    before = {path: cluster.api.get(path) for path in paths}
+    state.unlink()
+    cluster.deploy(state)
+    assert {path: cluster.api.get(path) for path in paths} == before
+
+
+def test_a_team_that_is_taken_out_loses_its_namespace(cluster: Cluster, state: Path) -> None:
+    cluster.deploy(state, {"tenants.second": {"cpu": 8, "memory_gib": 32, "pods": 8}})
+    path = "/api/v1/namespaces/tidepool-second"
+    assert cluster.api.get(path) is not None
+    cluster.deploy(state)
+    there = cluster.api.get(path)
+    assert there is None or there["status"]["phase"] == "Terminating"
+
+
+def test_a_job_that_cannot_be_changed_is_made_anew(cluster: Cluster) -> None:
+    def job(image: str) -> dict[str, Any]:
+        container = {"name": "job", "image": image}
+        return {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {"name": "once", "namespace": "default"},
+            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [container]}}},
+        }
+
+    cluster.api.apply(job("first:1"))
+    before = cluster.api.get(path_of(job("first:1")))
+    cluster.api.apply(job("second:2"))
+    after = cluster.api.get(path_of(job("first:1")))
+    assert before is not None
+    assert after is not None
+    assert after["spec"]["template"]["spec"]["containers"][0]["image"] == "second:2"
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+
+
+def test_a_wrong_object_is_refused_and_what_is_there_stays(cluster: Cluster) -> None:
+    good = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "a", "namespace": "default"},
+        "data": {"a": "b"},
+    }
+    cluster.api.apply(good)
+    before = cluster.api.get(path_of(good))
+    with pytest.raises(WorldError, match="the API server refused /api/v1/namespaces/default/configmaps/a: "):
+        cluster.api.apply({**good, "data": {"a": {"not": "text"}}})
+    assert cluster.api.get(path_of(good)) == before
 
 
 @pytest.mark.parametrize("verb", ["create", "get", "list", "watch", "patch", "delete"])
-def test_airflow_may_handle_pods_where_jobs_run_and_nowhere_else(cluster: Cluster, verb: str) -> None:
-    allowed = {
-        namespace: cluster.may(AIRFLOW, verb, "pods", namespace)
-        for namespace in ("tidepool-jobs", "tidepool", "default", "kube-system", "")
-    }
-    assert allowed == {"tidepool-jobs": True, "tidepool": False, "default": False, "kube-system": False, "": False}
+def test_airflow_may_handle_pods_where_jobs_run_and_nowhere_else(cluster: Cluster, state: Path, verb: str) -> None:
+    cluster.deploy(state)
+    places = (JOBS, "tidepool", "default", "kube-system", "")
+    allowed = {namespace: cluster.may(AIRFLOW, verb, "pods", namespace) for namespace in places}
+    assert allowed == {namespace: namespace == JOBS for namespace in places}
 
 
 @pytest.mark.parametrize(
@@ -173,10 +204,71 @@ def test_airflow_may_handle_pods_where_jobs_run_and_nowhere_else(cluster: Cluste
         ("delete", "events"),
     ],
 )
-def test_airflow_may_do_nothing_but_handle_pods(cluster: Cluster, verb: str, resource: str) -> None:
-    assert not cluster.may(AIRFLOW, verb, resource, "tidepool-jobs")
+def test_airflow_may_do_nothing_but_handle_pods(cluster: Cluster, state: Path, verb: str, resource: str) -> None:
+    cluster.deploy(state)
+    assert not cluster.may(AIRFLOW, verb, resource, JOBS)
 
 
 @pytest.mark.parametrize("resource", ["pods", "secrets", "configmaps"])
-def test_a_job_may_ask_the_api_server_for_nothing(cluster: Cluster, resource: str) -> None:
-    assert not cluster.may(JOB, "get", resource, "tidepool-jobs")
+def test_a_job_may_ask_the_api_server_for_nothing(cluster: Cluster, state: Path, resource: str) -> None:
+    cluster.deploy(state)
+    assert not cluster.may(JOB, "get", resource, JOBS)
+
+
+LAB = {
+    "aws:region": None,
+    "tidepool:protect": None,
+    "tidepool:network": None,
+    "tidepool:system": None,
+    "tidepool:machines": None,
+    "tidepool:quotas": None,
+    "tidepool:cluster": {"kind": "existing", "name": "lab"},
+    "tidepool:storage_class": "standard",
+    "tidepool:system_nodes": {"selector": {"lab/role": "system"}},
+    "tidepool:pools": {
+        "batch": {
+            "market": "on-demand",
+            "max": 5,
+            "labels": {"tidepool.dev/pool": "batch"},
+            "taints": [{"key": "lab/jobs", "value": "only", "effect": "NoSchedule"}],
+            "cpu": "7910m",
+            "memory": "28Gi",
+            "ephemeral_storage": "80Gi",
+            "usd_per_hour": 0.4,
+        }
+    },
+}
+"""The local stack on a cluster that is there already, whatever it is."""
+
+
+@pytest.fixture
+def no_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wants to ask AWS for anything fails."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("AWS was asked")
+
+    monkeypatch.setattr(boto3.session.Session, "client", refuse)
+    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", refuse)
+
+
+@pytest.mark.usefixtures("no_aws")
+def test_on_an_existing_cluster_the_same_services_come_up_without_aws(cluster: Cluster, tmp_path: Path) -> None:
+    there = stack_file.read(LOCAL)
+    config = {key: value for key, value in {**there, **LAB}.items() if value is not None}
+    file = tmp_path / "Pulumi.lab.yaml"
+    file.write_text(yaml.safe_dump({"config": config}))
+    kubeconfig = cluster.kubeconfig
+    deployed = world.deploy(file, {}, "http://127.0.0.1:1", kubeconfig, tmp_path / "stack.jsonl")
+    made = {each.partition(" ")[0] for each in deployed.changes.created}
+    assert {each.partition(":")[0] for each in made} == {"kubernetes"}
+    ours = {each.typ for each in recorded.record("local") if each.custom and each.typ.startswith("kubernetes:")}
+    of_aws = {RELEASE, "kubernetes:storage.k8s.io/v1:StorageClass"}
+    assert made == ours - of_aws
+    assert deployed.not_here == []
+    (pool,) = capacity.loads(deployed.outputs["capacity"]).pools.values()
+    assert (pool.name, pool.labels) == ("batch", {"tidepool.dev/pool": "batch"})
+    stateful = cluster.api.get("/apis/apps/v1/namespaces/tidepool/statefulsets/hdfs-datanode")
+    assert stateful is not None
+    assert stateful["spec"]["template"]["spec"]["nodeSelector"] == {"lab/role": "system"}
+    assert stateful["spec"]["volumeClaimTemplates"][0]["spec"]["storageClassName"] == "standard"

@@ -76,28 +76,25 @@ class PriceBook:
         A price of the machine's own zone comes first, as AWS charged it; then what its events state; then its
         region's.
         """
-        own = self._series.get((instance_type, market, zone)) if zone else None
-        otherwise = [(begin, stated)] if stated else self._at_or_after(region(zone), instance_type, market, begin, end)
-        if own is None:
-            return otherwise
-        times, prices = own
-        first = bisect.bisect_right(times, begin)
-        found: list[tuple[float, float | None]] = [
-            (each.since, each.usd_per_hour) for each in prices[first : bisect.bisect_left(times, end)]
-        ]
-        if first:
-            return [(begin, prices[first - 1].usd_per_hour), *found]
-        reached = found[0][0] if found else math.inf
-        return [each for each in otherwise if each[0] < reached] + found
+        own, first = self._find(instance_type, market, zone, begin, end) if zone else ([], None)
+        if first is not None:
+            return [(begin, first), *own]
+        if stated:
+            otherwise: list[tuple[float, float | None]] = [(begin, stated)]
+        else:
+            changes, first = self._find(instance_type, market, region(zone), begin, end)
+            otherwise = [(begin, first), *changes]
+        reached = own[0][0] if own else math.inf
+        return [each for each in otherwise if each[0] < reached] + own
 
-    def _at_or_after(
-        self, place: str, instance_type: str, market: str, begin: float, end: float
-    ) -> list[tuple[float, float | None]]:
+    def _find(
+        self, instance_type: str, market: str, place: str, begin: float, end: float
+    ) -> tuple[list[tuple[float, float | None]], float | None]:
+        """What changes after `begin` and before `end`, and the price at `begin`."""
         times, prices = self._series.get((instance_type, market, place), ([], []))
         first = bisect.bisect_right(times, begin)
-        now = prices[first - 1].usd_per_hour if first else None
-        later = prices[first : bisect.bisect_left(times, end)]
-        return [(begin, now), *((each.since, each.usd_per_hour) for each in later)]
+        changes = prices[first : max(first, bisect.bisect_left(times, end))]
+        return [(each.since, each.usd_per_hour) for each in changes], prices[first - 1].usd_per_hour if first else None
 
     def at(self, instance_type: str, market: str, zone: str, time: float) -> float | None:
         """USD per hour at a time, or None."""

@@ -1,0 +1,233 @@
+"""The ledger as a database: SQLite in a file, or PostgreSQL, by SQLAlchemy.
+
+Every event is written in a transaction of its own and is on the disk when `record` returns; the same event written
+again, by this process or another, changes nothing. Every value goes to the database as a parameter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from tidepool.ledger import schema
+from tidepool.ledger.events import MACHINE_KINDS, Event
+from tidepool.ledger.migrations import run as migrations
+from tidepool.prices.book import Price
+
+URL_VARIABLE = "TIDEPOOL_LEDGER"
+"""The environment variable with the database's URL, which has its password in it."""
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Event))
+_COLUMNS = [schema.events.c[name] for name in _FIELDS]
+_BATCH = 500
+_BUSY_SECONDS = 30
+_WRITES = "tidepool_writes"
+_ENDS = ("pod.ended", "pod.gone")
+
+
+class StoreError(Exception):
+    """The database can't be used; the message says which (without its password), why and what to do."""
+
+
+class Store:
+    """The events of one ledger. Threads may share it."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+
+    @classmethod
+    def open(cls, url: str, make: bool = True) -> Store:
+        """The store of a URL, such as `sqlite:////var/lib/tidepool/ledger.db` or `postgresql+psycopg://…`; a path is a
+        SQLite file. `make`: bring it to this version's schema, from nothing if need be; else it must be there.
+
+        Raises StoreError.
+        """
+        engine = _engine(url)
+        shown = engine.url.render_as_string(hide_password=True)
+        if engine.dialect.name not in ("sqlite", "postgresql"):
+            raise StoreError(f"{shown}: the ledger is in SQLite or PostgreSQL, not in {engine.dialect.name}")
+        try:
+            if make:
+                with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+                    migrations.upgrade(connection)
+            elif not _is_there(engine):
+                raise StoreError(f"{shown}: there is no ledger; the keeper makes it when it starts")
+        except (SQLAlchemyError, OSError) as error:
+            engine.dispose()
+            raise StoreError(f"{shown}: {_reason(error)}") from error
+        return cls(engine)
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._engine.dispose()
+
+    def record(self, event: Event) -> bool:
+        """Write the event unless the same fact is there; true if it was new."""
+        return bool(self.record_all([event]))
+
+    def record_all(self, events: Iterable[Event]) -> int:
+        """Write these events in one transaction, all or none; how many were new."""
+        rows = [_row(event) for event in events]
+        insert = self._insert(schema.events).on_conflict_do_nothing(index_elements=["identity"])
+        new = 0
+        with self._engine.begin() as connection:
+            for start in range(0, len(rows), _BATCH):
+                batch = rows[start : start + _BATCH]
+                new += len(connection.execute(insert.returning(schema.events.c.sequence), batch).all())
+        return new
+
+    def known(self, kind: str, subject: str) -> Event | None:
+        """The first recorded event of this kind about this machine or pod UID, if there is one."""
+        column = schema.events.c.machine if kind in MACHINE_KINDS else schema.events.c.pod_uid
+        found = self._select(
+            sa.select(*_COLUMNS)
+            .where(schema.events.c.kind == kind, column == subject)
+            .order_by(schema.events.c.sequence)
+            .limit(1)
+        )
+        return next(found, None)
+
+    def events(self, kind: str) -> list[Event]:
+        """All recorded events of this kind."""
+        chosen = sa.select(*_COLUMNS).where(schema.events.c.kind == kind)
+        return list(self._select(chosen.order_by(schema.events.c.sequence)))
+
+    def read(self, since: float = 0.0, until: float | None = None) -> Iterator[Event]:
+        """Everything about the machines and pods that were there between two times (Unix seconds), in time's order.
+
+        What was over before `since` is left out, so that a report on a day does not read the year.
+        """
+        table = schema.events
+        chosen = sa.select(*_COLUMNS).order_by(table.c.time, table.c.sequence)
+        if until is not None:
+            chosen = chosen.where(table.c.time <= until)
+        if since > 0:
+            gone, ended = table.alias(), table.alias()
+            chosen = chosen.where(
+                sa.case(
+                    (
+                        table.c.kind.in_(MACHINE_KINDS),
+                        table.c.machine.not_in(
+                            sa.select(gone.c.machine).where(gone.c.kind == "machine.gone", gone.c.time < since)
+                        ),
+                    ),
+                    else_=table.c.pod_uid.not_in(
+                        sa.select(ended.c.pod_uid).where(ended.c.kind.in_(_ENDS), ended.c.time < since)
+                    ),
+                )
+            )
+        yield from self._select(chosen)
+
+    def after(self, sequence: int, limit: int = 1000) -> list[tuple[int, Event]]:
+        """(sequence, event) of the next events that were written after that sequence; 0 is before the first."""
+        table = schema.events
+        chosen = sa.select(table.c.sequence, *_COLUMNS).where(table.c.sequence > sequence)
+        with self._engine.connect() as connection:
+            rows = connection.execute(chosen.order_by(table.c.sequence).limit(limit)).all()
+        return [(row[0], _event(row[1:])) for row in rows]
+
+    def mark(self, name: str, value: str) -> None:
+        """Keep a value under a name, in place of the one before."""
+        insert = self._insert(schema.marks).values(name=name, value=value)
+        with self._engine.begin() as connection:
+            connection.execute(
+                insert.on_conflict_do_update(index_elements=["name"], set_={"value": insert.excluded.value})
+            )
+
+    def marked(self, name: str) -> str | None:
+        """What was kept under the name last."""
+        with self._engine.connect() as connection:
+            return connection.execute(
+                sa.select(schema.marks.c.value).where(schema.marks.c.name == name)
+            ).scalar_one_or_none()
+
+    def keep_prices(self, prices: Sequence[Price]) -> None:
+        """Keep prices; of two for the same place and time the newer."""
+        latest = {(each.instance_type, each.market, each.region, each.zone, each.since): each for each in prices}
+        rows = [dataclasses.asdict(each) for each in latest.values()]
+        insert = self._insert(schema.prices)
+        changed = {"usd_per_hour": insert.excluded.usd_per_hour, "source": insert.excluded.source}
+        keys = [column.name for column in schema.prices.primary_key]
+        with self._engine.begin() as connection:
+            for start in range(0, len(rows), _BATCH):
+                batch = rows[start : start + _BATCH]
+                connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed), batch)
+
+    def prices(self) -> list[Price]:
+        """All prices that were kept."""
+        names = [field.name for field in dataclasses.fields(Price)]
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(*(schema.prices.c[name] for name in names))).all()
+        return [Price(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def _select(self, chosen: sa.Select[Any]) -> Iterator[Event]:
+        with self._engine.connect() as connection:
+            for row in connection.execution_options(yield_per=5000).execute(chosen):
+                yield _event(row)
+
+
+def _engine(url: str) -> sa.Engine:
+    if "://" not in url:
+        url = f"sqlite:///{Path(url).absolute()}"
+    try:
+        engine = sa.create_engine(url)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise StoreError(
+            f"the ledger's database URL can't be used: {_reason(error)}. It looks like sqlite:////path/ledger.db or "
+            "postgresql+psycopg://user:password@host/database"
+        ) from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _durable)
+        sa.event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _is_there(engine: sa.Engine) -> bool:
+    if engine.dialect.name == "sqlite" and not Path(engine.url.database or "").is_file():
+        return False  # connecting would make the file
+    return sa.inspect(engine).has_table(schema.events.name)
+
+
+def _durable(connection: Any, record: object) -> None:
+    """Readers beside a writer, and what was committed is on the disk, whatever dies after it."""
+    connection.isolation_level = None  # the driver would begin transactions by itself, and not for a change of schema
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    # What reads first and writes then must lock first: SQLite does not wait where two would have to.
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get(_WRITES) else "BEGIN")
+
+
+def _row(event: Event) -> dict[str, Any]:
+    row: dict[str, Any] = {"identity": _text(event.identity)}
+    for name in _FIELDS:
+        value = getattr(event, name)
+        row[name] = _text(value) if isinstance(value, str) else value
+    return row
+
+
+def _text(value: str) -> str:
+    """What any database takes as text: no half of a surrogate pair, and no NUL, which PostgreSQL refuses."""
+    return value.encode(errors="replace").decode().replace("\0", "\ufffd")
+
+
+def _event(row: Sequence[Any]) -> Event:
+    return Event(*row)
+
+
+def _reason(error: Exception) -> str:
+    """The driver's own words in one line; SQLAlchemy's add the statement with its parameters."""
+    said = str(getattr(error, "orig", None) or error)
+    return " ".join(said.split())

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
+import json
 import os
 import re
+import subprocess
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,8 +25,10 @@ os.environ.setdefault("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
 
 from airflow.dag_processing.dagbag import DagBag
 
-from infra import capacity_document, settings
+from infra import capacity_document, settings, versions
 from infra.cli import main
+from infra.cloud import Cloud
+from infra.settings.model import AwsCloud
 from tidepool import JobPodOperator, SparkPodOperator, capacity, sizing
 from tidepool.job import MIB, Job
 from tidepool.outcome import Cause
@@ -35,7 +41,8 @@ WITH_DAGS = [ROOT / "README.md", GUIDE]
 BLOCK = re.compile(r"(?:^`(?P<file>[\w/.-]+)`:\n\n)?^```\w*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)#\s]+)\)")
-COMMAND = re.compile(r"(?<![\w/.-])(?:\./)?tidepool ((?:demo|test|local)\b.*)")
+APP: Any = typer.main.get_command(main.app)
+COMMAND = re.compile(rf"\./tidepool ([a-z].*)|(?<![\w/.-])tidepool ((?:{'|'.join(APP.commands)})\b.*)")
 TOP = "infra|dags|stacks|images|tests"
 PATH = re.compile(rf"(?:{TOP}|\.ci|\.github)/[\w./-]*|[A-Z]+\.md|[\w-]+\.(?:toml|lock|yaml)")
 
@@ -48,18 +55,20 @@ def commands(text: str) -> Iterator[list[str]]:
     lines = [line for block in BLOCK.finditer(text) for line in block["body"].splitlines()]
     for line in lines + CODE.findall(BLOCK.sub("", text)):
         if found := COMMAND.search(line):
-            yield re.split(r"\s+#|[)\"]", found[1])[0].split()
+            yield re.split(r"\s+#|[)\"]", found[1] or found[2])[0].split()
 
 
 def unknown(words: list[str]) -> list[str]:
     """What of a command line the command has not: verbs and options. `up | run` is a list of verbs."""
-    command: Any = typer.main.get_command(main.app)
+    command = APP
     while words and (verbs := getattr(command, "commands", None)):
         several = words[1:2] == ["|"]
         listed = [word for word in words if word != "|"] if several else words[:1]
         if missing := [verb for verb in listed if verb not in verbs]:
             return missing
         command, words = verbs[words[0]], [] if several else words[1:]
+    if command.context_settings.get("ignore_unknown_options"):
+        return []  # they are another program's
     options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
     own = words[: words.index("--")] if "--" in words else words
     return [word for word in own if word.startswith("-") and word not in options]
@@ -115,12 +124,14 @@ def test_a_command_that_does_not_exist_is_found() -> None:
     assert unknown(["local", "up", "--fast"]) == ["--fast"]
     assert unknown(["local", "up", "|", "stop"]) == ["stop"]
     assert unknown(["test", "--fast", "--", "-k", "dag_files"]) == []
+    assert unknown(["hdfs", "dfs", "-ls", "/lake"]) == []
+    assert unknown(["hdfs", "formats"]) == ["formats"]
+    assert list(commands("`./tidepool explain`, and `kubectl -n tidepool get pods`")) == [["explain"]]
 
 
 def test_every_command_is_in_the_readme() -> None:
-    group: Any = typer.main.get_command(main.app)
-    verbs = [verb for verb in group.commands if verb != "local"]
-    verbs += [f"local {verb}" for verb in group.commands["local"].commands]
+    verbs = [verb for verb in APP.commands if verb != "local"]
+    verbs += [f"local {verb}" for verb in APP.commands["local"].commands]
     listed = {row[0] for row in rows("Commands", ROOT / "README.md")}
     assert {verb for verb in verbs if not any(f"./tidepool {verb}" in cell for cell in listed)} == set()
 
@@ -133,6 +144,47 @@ def test_every_path_that_a_document_names_exists(document: Path) -> None:
     assert {path for path in named if not (ROOT / path).exists()} == set()
     links = {link for link in LINK.findall(text) if "://" not in link}
     assert {link for link in links if not (document.parent / link).exists()} == set()
+
+
+@by_file
+def test_every_shell_block_is_bash_and_every_policy_in_it_is_json(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for block in re.findall(r"^ *```sh\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL):
+        script = textwrap.dedent(block)
+        checked = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+        assert checked.stderr == "", script
+        for body in re.findall(r"<<JSON\n(.*?)^JSON$", script, flags=re.MULTILINE | re.DOTALL):
+            assert json.loads(body)["Version"] == "2012-10-17"
+
+
+def test_the_commands_for_an_environment_speak_of_the_version_that_the_stack_files_have() -> None:
+    text = (ROOT / "stacks" / "README.md").read_text(encoding="utf-8")
+    minors = set(re.findall(r"/optimized-ami/(\d+\.\d+)/", text))
+    assert minors == {".".join(versions.KUBERNETES.split(".")[:2])}
+    releases = {cloud.machines.ami_release for name, cloud in on_aws().items() if name != "local"}
+    assert set(re.findall(r"`(v20\d{6})` \|", text)) == releases
+
+
+def test_every_placeholder_of_the_stack_files_is_in_the_table_of_what_to_put_there() -> None:
+    text = (ROOT / "stacks" / "README.md").read_text(encoding="utf-8")
+    (table,) = [each for each in re.split(r"^### ", text, flags=re.MULTILINE) if each.startswith("3. The stack file")]
+    invented = r"123456789012|203\.0\.113\.0/24|[\w-]+@example\.com"  # what is nobody's
+    for name in on_aws():
+        found = set(re.findall(invented, (ROOT / "stacks" / f"Pulumi.{name}.yaml").read_text(encoding="utf-8")))
+        assert found == {each for each in found if each in table}
+
+
+def test_the_table_of_what_a_cloud_provides_has_every_field_of_the_interface() -> None:
+    text = (ROOT / "DECISIONS.md").read_text(encoding="utf-8")
+    (decision,) = [each for each in re.split(r"^## ", text, flags=re.MULTILINE) if "| field | on GKE |" in each]
+    listed = [CODE.findall(line.split("|")[1]) for line in decision.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in listed for name in row) == sorted(each.name for each in dataclasses.fields(Cloud))
+
+
+def on_aws() -> dict[str, AwsCloud]:
+    """The AWS side of the stack files, by environment."""
+    loaded = (settings.load(file) for file in (ROOT / "stacks").glob("Pulumi.*.yaml"))
+    return {each.environment: each.cloud for each in loaded if isinstance(each.cloud, AwsCloud)}
 
 
 @with_dags

@@ -80,7 +80,7 @@ def create(settings: Settings, cloud: AwsCloud) -> Cloud:
     if cloud.budget is not None:
         budget.create("budget", cloud.budget, settings.environment, tags)
     provider = kubernetes.Provider(
-        "cluster", kubeconfig=cluster.kubeconfig, opts=pulumi.ResourceOptions(depends_on=[system])
+        "cluster", kubeconfig=cluster.kubeconfig, opts=pulumi.ResourceOptions(depends_on=system)
     )
     storage_class.default_storage_class(pulumi.ResourceOptions(provider=provider))
     return Cloud(
@@ -103,8 +103,8 @@ def create(settings: Settings, cloud: AwsCloud) -> Cloud:
     )
 
 
-def _system(base: _Base, cloud: AwsCloud) -> SystemNodes:
-    """Network addon, then system machines, then the addons that run on them."""
+def _system(base: _Base, cloud: AwsCloud) -> list[pulumi.Resource]:
+    """Network addon, then system machines, then the addons that run on them: what must outlive all in the cluster."""
     name, server, tags = base.cluster.name, base.cluster.api_server, base.tags
     network_identity = PodIdentity(
         "vpc-cni",
@@ -148,12 +148,12 @@ def _system(base: _Base, cloud: AwsCloud) -> SystemNodes:
             tags=tags,
         ),
     )
-    Addons(
+    for_system = Addons(
         "system-addons",
         AddonsArgs(cluster=name, addons=addons.for_system(tags), tags=tags),
         pulumi.ResourceOptions(depends_on=[nodes, volumes_identity]),
     )
-    return nodes
+    return [nodes, for_system]
 
 
 def _pools(base: _Base, cloud: AwsCloud, role: NodeRole) -> dict[str, int]:

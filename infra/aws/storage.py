@@ -70,7 +70,8 @@ class Storage(pulumi.ComponentResource):
         args: StorageArgs,
         rules: Sequence[aws.s3.BucketLifecycleConfigurationRuleArgs],
     ) -> Bucket:
-        inside = pulumi.ResourceOptions(parent=self)
+        # What guards a bucket stays as long as the bucket does.
+        inside = pulumi.ResourceOptions(parent=self, retain_on_delete=args.protect)
         prefix = f"{name}-{kind}"
         bucket = aws.s3.Bucket(
             prefix,
@@ -101,7 +102,7 @@ class Storage(pulumi.ComponentResource):
             bucket=bucket.id,
             policy=bucket.arn.apply(tls_only),
             # S3 refuses two changes of a bucket's access at the same time.
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[closed]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[closed], retain_on_delete=args.protect),
         )
         aws.s3.BucketServerSideEncryptionConfiguration(
             f"{prefix}-encryption",
@@ -127,7 +128,7 @@ class Storage(pulumi.ComponentResource):
             f"{prefix}-lifecycle",
             bucket=bucket.id,
             rules=list(rules),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[versioning], retain_on_delete=args.protect),
         )
         return Bucket(
             name=bucket.bucket,

@@ -116,6 +116,12 @@ def test_file_and_database_are_the_same_to_who_records(make: Callable[[Path], Le
     assert [ledger.record(each) for each in (ASKED, ENDED, ASKED)] == [True, True, False]
     assert ledger.known("machine.asked", "i-1") == ASKED
     assert ledger.events("pod.ended") == [ENDED]
+    assert ledger.last_time(["machine.asked", "pod.ended"]) == 9.5
+    assert ledger.last_time(["pod.queued"]) == 0
+    here, gone = (Event(each, "pod.queued", pod_uid=f"u-{each}") for each in (1, 2))
+    for event in (here, gone, Event(3, "pod.gone", pod_uid="u-2")):
+        ledger.record(event)
+    assert ledger.unfinished() == [here]
 
 
 def test_a_batch_is_written_whole_or_not_at_all(store: Store) -> None:

@@ -12,6 +12,7 @@ from tidepool.keeper.watch import Nodes, Pods
 from tidepool.ledger import events
 from tidepool.ledger.events import Event, Recorder
 
+LIFE = ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone"]
 CREATED = 1_767_225_600.0
 STAMP = "2026-01-01T00:00:{:02d}Z".format
 
@@ -127,8 +128,11 @@ def test_a_restart_of_the_watch_records_nothing_twice_and_what_vanished_meanwhil
     after = handler(path)
     after.listed([pod("running")], CREATED + 30)
     after.listed([], CREATED + 40)
-    assert kinds(events.read(path)) == ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone"]
-    assert [event.time - CREATED for event in events.read(path)] == [0.5, 3.625, 5, 40, 40]
+    told = events.read(path)
+    assert kinds(told) == ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "machine.idle", "pod.gone"]
+    assert [event.time - CREATED for event in told] == [0.5, 3.625, 5, 40, 40, 40]
+    assert [event.reconstructed for event in told] == [False, False, True, True, True, True]
+    assert [event.earliest for event in told] == [0, 0, 0, CREATED + 30, CREATED + 30, CREATED + 30]
 
 
 def test_a_stamp_from_a_list_never_lies_before_what_was_seen_happening(tmp_path: Path) -> None:
@@ -225,7 +229,7 @@ def test_the_watch_outlives_the_api_server_and_lists_again(tmp_path: Path, monke
     path = tmp_path / "events.jsonl"
     with pytest.raises(KeyboardInterrupt):
         watch.follow(server, handler(path), "pods")
-    assert kinds(events.read(path)) == ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone"]
+    assert kinds(events.read(path)) == [*LIFE[:-1], "machine.idle", "pod.gone"]
     assert server.versions == ["7", "99", "7", "7"]
     assert pauses == [0.2, 0.4, 0.8]
 
@@ -236,3 +240,110 @@ def test_lines_are_whole_whatever_the_pieces() -> None:
         b'{"b":2}',
         b'{"c":3}',
     ]
+
+
+def test_what_a_watch_that_was_killed_did_not_see_lies_between_its_last_event_and_now(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    handler(path).changed("MODIFIED", pod("running"), CREATED + 5.5)
+    handler(path).changed("MODIFIED", pod("running", uid="u-2"), CREATED + 5.75)
+    handler(path).listed([], CREATED + 60)
+    ended = [event for event in events.read(path) if event.kind == "pod.ended"]
+    assert {(event.reconstructed, event.earliest - CREATED, event.time - CREATED) for event in ended} == {
+        (True, 5.75, 60)
+    }
+
+
+def test_a_quiet_watch_knows_that_nothing_has_changed(tmp_path: Path) -> None:
+    pods = handler(tmp_path / "events.jsonl")
+    pods.changed("MODIFIED", pod("running"), CREATED + 5.5)
+    pods.in_step(CREATED + 50)
+    pods.listed([], CREATED + 60)
+    assert {event.earliest - CREATED for event in events.read(tmp_path / "events.jsonl") if event.reconstructed} == {50}
+
+
+def test_a_machine_idles_when_its_last_job_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    pods = handler(path)
+    for uid in ("u-1", "u-2"):
+        pods.changed("MODIFIED", pod("running", uid=uid), CREATED + 5.5)
+    pods.changed("MODIFIED", pod("ended", uid="u-1"), CREATED + 9.25)
+    assert "machine.idle" not in kinds(events.read(path))
+    pods.changed("MODIFIED", pod("ended", uid="u-2"), CREATED + 9.5)
+    pods.changed("MODIFIED", pod("running", uid="u-3"), CREATED + 20)
+    pods.changed("DELETED", pod("running", uid="u-3"), CREATED + 30)
+    idle = [(event.occurrence, event.time - CREATED) for event in events.read(path) if event.kind == "machine.idle"]
+    assert idle == [("u-2", 9.5), ("u-3", 30)]
+
+
+def pull(uid: str = "u-1") -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"clean-{uid}.1", "resourceVersion": "30"},
+        "reason": "Pulling",
+        "involvedObject": {"kind": "Pod", "uid": uid},
+        "firstTimestamp": STAMP(4),
+    }
+
+
+@pytest.mark.parametrize("pod_first", [True, False])
+def test_an_image_pull_is_recorded_whichever_watch_is_ahead(tmp_path: Path, pod_first: bool) -> None:
+    path = tmp_path / "events.jsonl"
+    pods = handler(path)
+    pulls = watch.Pulls(pods)
+    if pod_first:
+        pods.changed("MODIFIED", pod("scheduled"), CREATED + 3.5)
+    pulls.changed("ADDED", pull(), CREATED + 4.25)
+    pulls.changed("ADDED", pull("stranger"), CREATED + 4.25)
+    pulls.changed("ADDED", pull(), CREATED + 6)
+    pods.changed("MODIFIED", pod("scheduled"), CREATED + 4.5)
+    (pulled,) = (event for event in events.read(path) if event.kind == "pod.pulling")
+    assert (pulled.pod_uid, pulled.machine, pulled.time - CREATED, pulled.dag) == ("u-1", "i-1", 4.25, "flights_daily")
+
+
+def test_pulls_of_other_pods_are_not_kept_for_ever(tmp_path: Path) -> None:
+    pods = handler(tmp_path / "events.jsonl")
+    for number in range(3000):
+        pods.pulling(pull(f"stranger-{number}"), CREATED, live=True)
+    assert len(pods._pulls) <= 1000
+
+
+def test_a_node_tells_its_size_and_that_it_is_cordoned_or_reclaimed() -> None:
+    told = node()
+    told["metadata"]["labels"] |= {"topology.kubernetes.io/zone": "us-east-1a"}
+    told["status"]["allocatable"] = {"cpu": "1930m", "memory": "7Gi"}
+    told["spec"]["taints"] = [
+        {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule", "timeAdded": STAMP(30)},
+        {"key": "aws-node-termination-handler/spot-itn", "effect": "NoSchedule"},
+        {"key": "tidepool.dev/pool", "value": "spot-small", "effect": "NoSchedule"},
+    ]
+    ready, cordoned, reclaimed = node_events(told, CREATED + 30.5, live=True)
+    assert (ready.cpu_millis, ready.memory_bytes, ready.zone) == (1930, 7 << 30, "us-east-1a")
+    assert (cordoned.kind, cordoned.occurrence, cordoned.time) == ("machine.cordoned", STAMP(30), CREATED + 30.5)
+    assert (reclaimed.kind, reclaimed.time) == ("machine.reclaimed", CREATED + 30.5)
+    assert {event.reconstructed for event in node_events(told, CREATED + 90, live=False)} == {True}
+
+
+def test_a_pod_tells_its_team_and_what_it_asks_for() -> None:
+    asking = pod()
+    asking["metadata"]["labels"]["tidepool.dev/team"] = "analytics"
+    asking["spec"]["containers"] = [
+        {"name": "base", "resources": {"requests": {"cpu": "1500m", "memory": "5Gi"}}},
+        {"name": "sidecar", "resources": {"requests": {"cpu": ".1", "memory": "64Mi"}}},
+    ]
+    asking["spec"]["initContainers"] = [
+        {"name": "proxy", "restartPolicy": "Always", "resources": {"requests": {"cpu": "50m"}}},
+        {"name": "setup", "resources": {"requests": {"cpu": "1", "memory": "8Gi"}}},
+    ]
+    (told,) = pod_events(asking, "", CREATED, live=True)
+    assert (told.team, told.cpu_millis, told.memory_bytes) == ("analytics", 1650, 8 << 30)
+
+
+@pytest.mark.parametrize("attempt", ["9" * 5000, "-1", "1; DROP TABLE", "\u0663", ""])
+def test_no_annotation_stops_the_watch(attempt: str) -> None:
+    odd = pod()
+    odd["metadata"]["annotations"] = {"tidepool.dev/attempt": attempt, "tidepool.dev/owner-dag": "d" * 200_000}
+    odd["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "1" * 5000, "memory": "9e99Ei"}}
+    (told,) = pod_events(odd, "", CREATED, live=True)
+    assert told.attempt in (0, 3)
+    assert len(told.dag) == 250
+    assert told.memory_bytes < 2**63
+    assert events.loads(events.dumps(told)) == told

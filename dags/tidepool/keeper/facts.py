@@ -1,7 +1,7 @@
 """What a pod or node object says happened, as events. Pure: objects as the API server's JSON, times as Unix seconds.
 
 Kubernetes' own times are whole seconds, cut off. What is seen as it happens gets the time of seeing, but no later than
-its stamp allows; what happened before anybody looked gets its stamp.
+its stamp allows; what happened before anybody looked gets its stamp, and is marked as reconstructed.
 """
 
 from __future__ import annotations
@@ -9,11 +9,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from tidepool.capacity import LABEL_PREFIX, POOL_LABEL
+from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, TEAM_LABEL
+from tidepool.keeper.requests import allocatable, requested
 from tidepool.ledger.events import Event
-from tidepool.outcome import Seen, conclude
+from tidepool.outcome import SPOT_TAINTS, Seen, conclude
 
 Object = dict[str, Any]
+CORDONED = "node.kubernetes.io/unschedulable"
+PULLING = "Pulling"
+"""The reason of the event that a kubelet sends when it fetches an image."""
+
+_LONGEST = 250  # of a name, as in Airflow; a pod's annotations may be 256 KiB
 _PHASES = ("pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone")
 
 
@@ -23,13 +29,40 @@ def machine_id(node: Object) -> str:
 
 
 def node_events(node: Object, now: float, live: bool) -> list[Event]:
-    """machine.ready, once the node is. `live`: seen as it happened, not found on a first look."""
-    machine = machine_id(node)
-    ready = _condition(node, "Ready")
-    if not machine or ready is None:
+    """machine.ready once the node is, machine.cordoned and machine.reclaimed where its taints say so.
+
+    `live`: seen as it happened, not found on a first look.
+    """
+    machine, labels = machine_id(node), _labels(node)
+    if not machine:
         return []
-    pool = str(_labels(node).get(POOL_LABEL, ""))
-    return [Event(_when(ready.get("lastTransitionTime"), now, live), "machine.ready", machine=machine, pool=pool)]
+    cpu, memory = allocatable(node)
+    about: dict[str, Any] = {
+        "machine": machine,
+        "pool": _name(labels.get(POOL_LABEL)),
+        "zone": _name(labels.get("topology.kubernetes.io/zone")),
+        "instance_type": _name(labels.get("node.kubernetes.io/instance-type")),
+        "cpu_millis": cpu,
+        "memory_bytes": memory,
+        "reconstructed": not live,
+    }
+    told = []
+    if (ready := _condition(node, "Ready")) is not None:
+        told.append(Event(_when(ready.get("lastTransitionTime"), now, live), "machine.ready", **about))
+    for taint in node.get("spec", {}).get("taints") or []:
+        added = taint.get("timeAdded")
+        if taint.get("key") == CORDONED:
+            told.append(Event(_when(added, now, live), "machine.cordoned", occurrence=str(added or ""), **about))
+        if taint.get("key") in SPOT_TAINTS:
+            told.append(Event(_when(added, now, live), "machine.reclaimed", **about))
+    return told
+
+
+def pull_event(event: Object, pod: Object, machine: str, now: float, live: bool) -> Event:
+    """pod.pulling, from the kubelet's event about the pod; its first image counts."""
+    stamp = event.get("firstTimestamp") or event.get("eventTime")
+    when = _when(stamp, now, live)
+    return Event(when, "pod.pulling", machine=machine, reconstructed=not live, **_identity(pod))
 
 
 def pod_lost(pod: Object, machine: str, now: float) -> list[Event]:
@@ -38,12 +71,19 @@ def pod_lost(pod: Object, machine: str, now: float) -> list[Event]:
 
 
 def pod_events(
-    pod: Object, machine: str, now: float, live: bool, gone: bool = False, lost: bool = False
+    pod: Object,
+    machine: str,
+    now: float,
+    live: bool,
+    gone: bool = False,
+    lost: bool = False,
+    last_seen: float | None = None,
 ) -> list[Event]:
     """Everything that has happened to the pod so far, in order; times never go backwards.
 
     machine: the id of the machine that its node is, empty while it has none.
     gone: the pod object was deleted; a pod that had not ended by then ends with it. lost: so is its machine.
+    last_seen: nobody saw it go; until then it was there.
     """
     status = pod.get("status") or {}
     scheduled = _condition(pod, "PodScheduled")
@@ -64,6 +104,8 @@ def pod_events(
     for kind in (phase for phase in _PHASES if phase in stamps):
         time = max(_when(stamps[kind], now, live), told[-1].time if told else 0.0)
         details: dict[str, Any] = {"machine": machine} if kind != "pod.queued" else {}
+        if not live or (last_seen is not None and stamps[kind] is None):
+            details |= {"reconstructed": True, "earliest": 0.0 if stamps[kind] else min(last_seen or 0.0, time)}
         if kind == "pod.ended":
             details |= {"cause": str(end.cause), "message": end.message.strip().partition("\n")[0][:300]}
         told.append(Event(time, kind, **details, **_identity(pod)))
@@ -75,16 +117,24 @@ def _identity(pod: Object) -> dict[str, Any]:
     # Annotations carry what is too long or too odd for a label.
     said = {**_labels(pod), **(metadata.get("annotations") or {})}
     attempt = str(said.get(LABEL_PREFIX + "attempt", ""))
+    cpu, memory = requested(pod)
     return {
         "pod": metadata["name"],
         "pod_uid": metadata["uid"],
         "namespace": metadata.get("namespace", ""),
-        "pool": said.get(POOL_LABEL, ""),
-        "dag": said.get(LABEL_PREFIX + "owner-dag", ""),
-        "task": said.get(LABEL_PREFIX + "owner-task", ""),
-        "run": said.get(LABEL_PREFIX + "owner-run", ""),
-        "attempt": int(attempt) if attempt.isdecimal() else 0,
+        "pool": _name(said.get(POOL_LABEL)),
+        "team": _name(said.get(TEAM_LABEL)),
+        "dag": _name(said.get(LABEL_PREFIX + "owner-dag")),
+        "task": _name(said.get(LABEL_PREFIX + "owner-task")),
+        "run": _name(said.get(LABEL_PREFIX + "owner-run")),
+        "attempt": int(attempt) if attempt.isdecimal() and len(attempt) < 10 else 0,
+        "cpu_millis": cpu,
+        "memory_bytes": memory,
     }
+
+
+def _name(said: str | None) -> str:
+    return (said or "")[:_LONGEST]
 
 
 def _main_container(pod: Object) -> str:

@@ -1,7 +1,8 @@
 """`python -m tidepool.keeper.watch --kubeconfig FILE --events FILE`: records what happens to nodes and job pods.
 
 Lists, then watches, and lists again after every interruption. Nothing is recorded twice, whether the API server or
-this process restarts, and what disappeared in between is recorded as gone.
+this process restarts, and what disappeared in between is recorded as gone: reconstructed, between the last time that
+it was known to be there and now.
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import urllib3
 from kubernetes import client, config
 from kubernetes.client import ApiException
 
 from tidepool.capacity import TEAM_LABEL
-from tidepool.keeper.facts import Object, machine_id, node_events, pod_events, pod_lost
-from tidepool.ledger.events import Recorder
+from tidepool.keeper.facts import PULLING, Object, machine_id, node_events, pod_events, pod_lost, pull_event
+from tidepool.ledger.events import POD_KINDS, Event, Ledger, Recorder
 
+URL_VARIABLE = "TIDEPOOL_LEDGER"
 _WATCH_SECONDS = 60
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 1.0
+_MOST_WAITING = 1000
 _log = logging.getLogger("tidepool.watch")
 
 Request = Callable[..., Any]
@@ -37,10 +40,20 @@ class Gone(Exception):
     """The API server no longer has the changes since the last list: list again."""
 
 
-class Nodes:
-    """Records machines that get ready, and knows which machine a node is."""
+class Handler(Protocol):
+    """Takes in the objects of a watch; times in Unix seconds."""
 
-    def __init__(self, recorder: Recorder, read: Callable[[str], Object]) -> None:
+    def listed(self, things: list[Object], now: float, /) -> None: ...
+
+    def changed(self, kind: str, thing: Object, now: float, /) -> None: ...
+
+    def in_step(self, now: float, /) -> None: ...
+
+
+class Nodes:
+    """Records what happens to machines as nodes, and knows which machine a node is."""
+
+    def __init__(self, recorder: Ledger, read: Callable[[str], Object]) -> None:
         self._recorder = recorder
         self._read = read
         self.lost: Callable[[str, float], None] = lambda name, now: None
@@ -57,6 +70,9 @@ class Nodes:
             self.lost(node["metadata"]["name"], now)
         else:
             self._take(node, now, live=True)
+
+    def in_step(self, now: float) -> None:
+        """Nothing has changed up to now."""
 
     def machine(self, name: str) -> str:
         """The machine behind a node; empty for no node or one that is gone."""
@@ -76,27 +92,36 @@ class Nodes:
 
 
 class Pods:
-    """Records what happens to the pods of jobs."""
+    """Records what happens to the pods of jobs, and machines that idle after them."""
 
-    def __init__(self, recorder: Recorder, machine: Callable[[str], str]) -> None:
+    def __init__(self, recorder: Ledger, machine: Callable[[str], str]) -> None:
         self._recorder = recorder
         self._machine = machine
         self._last: dict[str, Object] = {}
+        self._pulls: dict[str, tuple[Object, float, bool]] = {}
+        # The last that an earlier watch wrote proves that it saw everything until then.
+        self._in_step = recorder.last_time(POD_KINDS)
 
     def listed(self, pods: list[Object], now: float) -> None:
         """Take in what is there on a first look, and that what was there before and is not now is gone."""
         for pod in pods:
             self._take(pod, now, live=False)
         here = {pod["metadata"]["uid"] for pod in pods}
-        for event in self._recorder.events("pod.queued"):
-            if event.pod_uid not in here and self._recorder.known("pod.gone", event.pod_uid) is None:
+        for event in self._recorder.unfinished():
+            if event.pod_uid not in here:
                 metadata = {"name": event.pod, "uid": event.pod_uid, "namespace": event.namespace}
                 last = self._last.get(event.pod_uid, {"metadata": metadata})
-                self._take(last, now, live=True, gone=True)
+                self._take(last, now, live=True, gone=True, last_seen=self._in_step)
+        self._in_step = now
 
     def changed(self, kind: str, pod: Object, now: float) -> None:
         """Take in a change as it happens."""
         self._take(pod, now, live=True, gone=kind == "DELETED")
+        self._in_step = now
+
+    def in_step(self, now: float) -> None:
+        """Nothing has changed up to now."""
+        self._in_step = now
 
     def lost(self, node: str, now: float) -> None:
         """The node's machine is gone: record that its pods ended, as the API server finds out a minute later."""
@@ -105,23 +130,83 @@ class Pods:
                 for event in pod_lost(pod, self._machine(node), now):
                     self._recorder.record(event)
 
-    def _take(self, pod: Object, now: float, live: bool, gone: bool = False) -> None:
+    def pulling(self, event: Object, now: float, live: bool) -> None:
+        """A kubelet fetches an image for a pod; of a pod that is not known yet it is kept until it is."""
+        uid = str((event.get("involvedObject") or {}).get("uid"))
+        self._pulls[uid] = self._pulls.get(uid, (event, now, live))
+        while len(self._pulls) > _MOST_WAITING:  # of other pods than jobs', of which nothing will come
+            self._pulls.pop(next(iter(self._pulls)), None)
+        if uid in self._last:
+            self._take_pull(self._last[uid])
+
+    def _take(self, pod: Object, now: float, live: bool, gone: bool = False, last_seen: float | None = None) -> None:
         uid = pod["metadata"]["uid"]
         placed = self._recorder.known("pod.scheduled", uid)
         machine = placed.machine if placed else self._machine(pod.get("spec", {}).get("nodeName") or "")
         earliest = 0.0
-        for event in pod_events(pod, machine, now, live, gone):
+        for event in pod_events(pod, machine, now, live, gone, last_seen=last_seen):
             # A stamp, cut off to seconds, may lie before what was seen happening earlier.
             timed = dataclasses.replace(event, time=max(event.time, earliest))
-            self._recorder.record(timed)
+            new = self._recorder.record(timed)
             earliest = (self._recorder.known(*event.key) or timed).time
+            if new and event.kind == "pod.ended":
+                self._idle(timed, pod)
         if gone:
             self._last.pop(uid, None)
         else:
             self._last[uid] = pod
+            self._take_pull(pod)
+
+    def _take_pull(self, pod: Object) -> None:
+        placed = self._recorder.known("pod.scheduled", pod["metadata"]["uid"])
+        if placed is not None and (kept := self._pulls.pop(pod["metadata"]["uid"], None)):
+            pulled, now, live = kept
+            told = pull_event(pulled, pod, placed.machine, now, live)
+            self._recorder.record(dataclasses.replace(told, time=max(told.time, placed.time)))
+
+    def _idle(self, ended: Event, pod: Object) -> None:
+        """Record that no job is left on its machine, if so."""
+        node, uid = pod.get("spec", {}).get("nodeName"), pod["metadata"]["uid"]
+        others = (each for each in list(self._last.values()) if each.get("spec", {}).get("nodeName") == node)
+        if node and ended.machine and all(each["metadata"]["uid"] == uid or _is_over(each) for each in others):
+            self._recorder.record(
+                Event(
+                    ended.time,
+                    "machine.idle",
+                    machine=ended.machine,
+                    pool=ended.pool,
+                    occurrence=uid,
+                    reconstructed=ended.reconstructed,
+                    earliest=ended.earliest,
+                )
+            )
 
 
-def follow(request: Request, handler: Nodes | Pods, what: str) -> None:
+class Pulls:
+    """Hands the kubelets' events about images to the pods."""
+
+    def __init__(self, pods: Pods) -> None:
+        self._pods = pods
+
+    def listed(self, events: list[Object], now: float) -> None:
+        """Those of the last hour, as the API server keeps them."""
+        for event in events:
+            self._pods.pulling(event, now, live=False)
+
+    def changed(self, kind: str, event: Object, now: float) -> None:
+        """A new one."""
+        if kind == "ADDED":
+            self._pods.pulling(event, now, live=True)
+
+    def in_step(self, now: float) -> None:
+        """Nothing has changed up to now."""
+
+
+def _is_over(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def follow(request: Request, handler: Handler, what: str) -> None:
     """List and watch until the process ends; any failure of the connection is waited out."""
     pause = _FIRST_PAUSE
     while True:
@@ -132,8 +217,11 @@ def follow(request: Request, handler: Nodes | Pods, what: str) -> None:
             while True:
                 for kind, thing in changes(request, version):
                     version = thing["metadata"]["resourceVersion"]
-                    if kind != "BOOKMARK":
+                    if kind == "BOOKMARK":
+                        handler.in_step(time.time())
+                    else:
                         handler.changed(kind, thing, time.time())
+                handler.in_step(time.time())
         except Gone:
             continue
         except (ApiException, urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError) as error:
@@ -143,7 +231,7 @@ def follow(request: Request, handler: Nodes | Pods, what: str) -> None:
             pause = min(2 * pause, _LAST_PAUSE)
 
 
-def _list(request: Request, handler: Nodes | Pods) -> str:
+def _list(request: Request, handler: Handler) -> str:
     answer = json.loads(request(_preload_content=False, _request_timeout=(3, 30)).data)
     handler.listed(answer["items"], time.time())
     return str(answer["metadata"]["resourceVersion"])
@@ -186,16 +274,25 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "reason", "") or error) or type(error).__name__
 
 
+def open_store(database: str) -> Ledger:
+    """The ledger's database; `env` is the URL that the environment holds."""
+    from tidepool.ledger.store import Store  # a file needs no SQLAlchemy
+
+    return Store.open(os.environ[URL_VARIABLE] if database == "env" else database)
+
+
 def main() -> None:
     """Run until ended by a signal; leaves with an error, to be restarted, if anything but the connection fails."""
     parser = argparse.ArgumentParser(prog="python -m tidepool.keeper.watch", description=__doc__)
     parser.add_argument("--kubeconfig", required=True, type=Path)
-    parser.add_argument("--events", required=True, type=Path, help="JSON lines, appended to")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--events", type=Path, help="JSON lines, appended to")
+    where.add_argument("--database", help=f"URL of the ledger; `env`: from {URL_VARIABLE}, as it holds a password")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     api = client.CoreV1Api(config.new_client_from_config(str(arguments.kubeconfig)))
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client made it report every try
-    recorder = Recorder(arguments.events)
+    recorder = Recorder(arguments.events) if arguments.events else open_store(arguments.database)
 
     def read_node(name: str) -> Object:
         node: Object = json.loads(api.read_node(name, _preload_content=False, _request_timeout=(3, 10)).data)
@@ -205,13 +302,18 @@ def main() -> None:
         # Every job's pod says whose it is; teams come and go, and each has a namespace.
         return api.list_pod_for_all_namespaces(label_selector=TEAM_LABEL, **options)
 
+    def list_pulls(**options: Any) -> Any:
+        chosen = f"involvedObject.kind=Pod,reason={PULLING}"
+        return api.list_event_for_all_namespaces(field_selector=chosen, **options)
+
     nodes = Nodes(recorder, read_node)
     pods = Pods(recorder, nodes.machine)
     nodes.lost = pods.lost
-    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+    with concurrent.futures.ThreadPoolExecutor(3) as threads:
         watching = [
             threads.submit(follow, api.list_node, nodes, "nodes"),
             threads.submit(follow, list_pods, pods, "pods"),
+            threads.submit(follow, list_pulls, Pulls(pods), "image pulls"),
         ]
         done, _ = concurrent.futures.wait(watching, return_when=concurrent.futures.FIRST_EXCEPTION)
         for future in done:

@@ -260,9 +260,13 @@ def _stages(pod: PodLife, begin: int, end: int) -> list[tuple[int, int, str]]:
     if placed is None:
         return []
     over = max(placed, end if pod.over is None else pod.over)
-    seen = over if pod.ended_earliest is None else max(placed, min(pod.ended_earliest, over))
-    running = seen if pod.running is None else max(placed, min(pod.running, seen))
+    running = over if pod.running is None else max(placed, min(pod.running, over))
     pulling = running if pod.pulling is None else max(placed, min(pod.pulling, running))
+    seen = over
+    if pod.ended_earliest is not None:
+        known = placed if pod.running is None else running
+        seen = max(known, min(pod.ended_earliest, over))
+        running, pulling = min(running, seen), min(pulling, seen)
     edges = ((placed, pulling, JOB), (pulling, running, PULL), (running, seen, JOB), (seen, over, UNATTRIBUTED))
     clipped = [(max(first, begin), min(last, end), category) for first, last, category in edges]
     return [each for each in clipped if each[0] < each[1]]

@@ -13,7 +13,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -135,7 +135,7 @@ def _fits(value: object, wanted: str) -> bool:
     if wanted == "bool":
         return isinstance(value, bool)
     number = isinstance(value, int if wanted == "int" else int | float) and not isinstance(value, bool)
-    return number and -_LARGEST < value < _LARGEST  # type: ignore[operator]  # and so no NaN
+    return number and -_LARGEST <= value <= _LARGEST  # type: ignore[operator]  # and so no NaN
 
 
 def append(path: Path, event: Event) -> None:
@@ -213,6 +213,10 @@ class Ledger(Protocol):
 
     def events(self, kind: str) -> list[Event]: ...
 
+    def unfinished(self) -> list[Event]: ...
+
+    def last_time(self, kinds: Sequence[str]) -> float: ...
+
 
 class Recorder:
     """Writes each fact once, over restarts of its process too: it knows what the file already holds."""
@@ -243,6 +247,14 @@ class Recorder:
         """All recorded events of this kind."""
         with self._lock:
             return [event for event in self._known.values() if event.kind == kind]
+
+    def unfinished(self) -> list[Event]:
+        """pod.queued of every pod that is not known to be gone."""
+        return [event for event in self.events("pod.queued") if self.known("pod.gone", event.pod_uid) is None]
+
+    def last_time(self, kinds: Sequence[str]) -> float:
+        """The latest time of an event of these kinds; 0 where there is none."""
+        return max((event.time for kind in kinds for event in self.events(kind)), default=0.0)
 
     def _remember(self, event: Event) -> None:
         self._known.setdefault(event.identity, event)

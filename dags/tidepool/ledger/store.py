@@ -20,9 +20,6 @@ from tidepool.ledger.events import MACHINE_KINDS, Event
 from tidepool.ledger.migrations import run as migrations
 from tidepool.prices.book import Price
 
-URL_VARIABLE = "TIDEPOOL_LEDGER"
-"""The environment variable with the database's URL, which has its password in it."""
-
 _FIELDS = tuple(field.name for field in dataclasses.fields(Event))
 _COLUMNS = [schema.events.c[name] for name in _FIELDS]
 _BATCH = 500
@@ -98,6 +95,18 @@ class Store:
         """All recorded events of this kind."""
         chosen = sa.select(*_COLUMNS).where(schema.events.c.kind == kind)
         return list(self._select(chosen.order_by(schema.events.c.sequence)))
+
+    def unfinished(self) -> list[Event]:
+        """pod.queued of every pod that is not known to be gone."""
+        table, gone = schema.events, schema.events.alias()
+        over = sa.exists().where(gone.c.pod_uid == table.c.pod_uid, gone.c.kind == "pod.gone")
+        return list(self._select(sa.select(*_COLUMNS).where(table.c.kind == "pod.queued", ~over)))
+
+    def last_time(self, kinds: Sequence[str]) -> float:
+        """The latest time of an event of these kinds; 0 where there is none."""
+        latest = sa.select(sa.func.max(schema.events.c.time)).where(schema.events.c.kind.in_(kinds))
+        with self._engine.connect() as connection:
+            return float(connection.execute(latest).scalar() or 0.0)
 
     def read(self, since: float = 0.0, until: float | None = None) -> Iterator[Event]:
         """Everything about the machines and pods that were there between two times (Unix seconds), in time's order.

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+import tidepool
 from infra import contract, settings
 from infra.aws import addons, machines
 from infra.cli import check
@@ -334,6 +335,10 @@ def test_a_mistake_in_a_folder_of_its_own_is_found_by_both_readings(tmp_path: Pa
     (problem,) = result.problems
     assert problem.where == f"{tmp_path.name}/team/stock_timeout.py:15"
     assert result.jobs == 1
+
+
+def test_the_source_is_read_for_all_operators_of_the_library() -> None:
+    assert {each for each in tidepool.__all__ if each.endswith("Operator")} == dag_source.JOB_OPERATORS.keys()
 
 
 def test_the_source_says_the_same_of_our_dags_as_airflow(base: Settings, capacity: Capacity) -> None:

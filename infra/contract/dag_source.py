@@ -103,6 +103,9 @@ def lines(dags: Path) -> dict[tuple[str, str], int]:
 
 def _read(reading: Reading, where: str, operator: str, given: dict[str, Any], capacity: Capacity) -> None:
     task = str(given.get("task_id", "?"))
+    if operator not in JOB_OPERATORS and operator != STOCK_OPERATOR:
+        reading.unread.append(f"{where}: task {task!r}: what {operator} launches is not known before the file runs")
+        return
     unknown = sorted(name for name, value in given.items() if name in _DECISIVE and _has_unknown(value))
     if unknown:
         reading.unread.append(f"{where}: task {task!r}: {', '.join(unknown)} not known before the file runs")
@@ -220,12 +223,17 @@ def _calls(tree: ast.Module, constants: Mapping[str, Any]) -> Iterator[tuple[ast
 
 
 def _imported(tree: ast.Module) -> dict[str, str]:
-    """Operators by the name that the file calls them."""
+    """Operators by the name that the file calls them: those known here, and whatever else tidepool has."""
     known = {*JOB_OPERATORS, STOCK_OPERATOR}
     names = {name: name for name in known}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom):
-            names |= {each.asname: each.name for each in node.names if each.asname and each.name in known}
+            ours = (node.module or "").partition(".")[0] == "tidepool"
+            names |= {
+                each.asname or each.name: each.name
+                for each in node.names
+                if each.name in known or (ours and each.name.endswith("Operator"))
+            }
     return names
 
 

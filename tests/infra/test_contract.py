@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 import yaml
 
-import tidepool
 from infra import contract, settings
 from infra.aws import addons, machines
 from infra.cli import check
@@ -337,8 +336,16 @@ def test_a_mistake_in_a_folder_of_its_own_is_found_by_both_readings(tmp_path: Pa
     assert result.jobs == 1
 
 
-def test_the_source_is_read_for_all_operators_of_the_library() -> None:
-    assert {each for each in tidepool.__all__ if each.endswith("Operator")} == dag_source.JOB_OPERATORS.keys()
+def test_an_operator_that_the_reading_does_not_know_is_listed_and_not_passed_over(
+    capacity: Capacity, tmp_path: Path
+) -> None:
+    (tmp_path / "new.py").write_text(
+        "from tidepool import SomeClusterOperator as Cluster\nCluster(task_id='a', application='a.py')\n"
+    )
+    reading = dag_source.read(tmp_path, capacity)
+    assert reading.unread == [
+        f"{tmp_path.name}/new.py:2: task 'a': what SomeClusterOperator launches is not known before the file runs"
+    ]
 
 
 def test_the_source_says_the_same_of_our_dags_as_airflow(base: Settings, capacity: Capacity) -> None:

@@ -9,6 +9,7 @@ import typer
 from infra.cli import hdfs, images, local
 from infra.cli.check import check
 from infra.cli.demo import demo
+from infra.cli.report import report
 from infra.cli.test import test
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(demo)
+app.command()(report)
 app.command()(test)
 app.add_typer(hdfs.app, name="hdfs")
 app.add_typer(images.app, name="images")

@@ -63,7 +63,8 @@ class Costs:
     """The report. rows: dearest first, days in their order. nobody: what belongs to no row, such as idle machines
     where rows are DAGs. total: all rows and nobody. bill: what the machines cost by themselves, figured separately.
 
-    off_the_books: pods that ran on machines of which no event tells; their time is in no bill.
+    off_the_books: pods that ran on machines of which no event tells; their time is in no bill. unpriced: (instance
+    type, market, zone) of machines that had no known price at some time.
     """
 
     by: By
@@ -75,6 +76,7 @@ class Costs:
     total: Row
     bill: Amount
     off_the_books: int
+    unpriced: tuple[tuple[str, str, str], ...]
 
     @property
     def difference(self) -> float:
@@ -103,6 +105,7 @@ def costs(
     rows: dict[tuple[str, ...] | None, Row] = {None: Row(())}
     total = Row(())
     counted: set[tuple[object, ...]] = set()
+    unpriced: set[tuple[str, str, str]] = set()
 
     def first(*what: object) -> bool:
         new = what not in counted
@@ -116,6 +119,8 @@ def costs(
             each.amounts[part.category].add(part.amount)
             each.machines += first("machine", *scope, part.machine.id)
             each.pods += part.pod is not None and first("pod", *scope, part.pod.uid)
+        if part.amount.unpriced:
+            unpriced.add((part.machine.instance_type, part.machine.market, part.machine.zone))
     nobody = rows.pop(None)
     return Costs(
         by=by,
@@ -127,6 +132,7 @@ def costs(
         total=total,
         bill=bill(told, book, window, billing),
         off_the_books=sum(_astray(pod, told, window) for pod in told.pods.values()),
+        unpriced=tuple(sorted(unpriced)),
     )
 
 
@@ -144,6 +150,7 @@ def document(costs: Costs) -> dict[str, Any]:
         "difference": costs.difference,
         "balanced": costs.balanced,
         "pods_off_the_books": costs.off_the_books,
+        "unpriced": [dict(zip(("instance_type", "market", "zone"), each, strict=True)) for each in costs.unpriced],
     }
 
 

@@ -1,0 +1,166 @@
+"""`tidepool report`: what machines and jobs cost, from the events of the local cloud, a file or a database."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from infra.cli import costs_view, moments
+from infra.local import paths
+from infra.local.state import Cloud
+from tidepool.ledger import events
+from tidepool.ledger.attribution import Billing
+from tidepool.ledger.events import Event, EventError
+from tidepool.prices import book as price_book
+from tidepool.prices import table as price_table
+from tidepool.prices.book import PriceBook, PriceError
+from tidepool.report import costs
+from tidepool.report.costs import By, Costs
+
+LEDGER_VARIABLE = "TIDEPOOL_LEDGER"
+UNBALANCED = 3
+
+
+class Group(StrEnum):
+    """What a line of the report is."""
+
+    JOB = "job"
+    TASK = "task"
+    DAG = "dag"
+    TEAM = "team"
+    POOL = "pool"
+    DAY = "day"
+
+
+class Format(StrEnum):
+    """How the report is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+class ReportError(Exception):
+    """There is nothing that could be reported on; the message says where that was looked for and what to do."""
+
+
+def report(
+    by: Annotated[Group, typer.Option("--by", help="What a line is.")] = Group.DAG,
+    since: Annotated[
+        str, typer.Option("--since", metavar="WHEN", help="90m, 24h, 7d, 2026-11-01 or 2026-11-01T08:30 (UTC).")
+    ] = "",
+    until: Annotated[str, typer.Option("--until", metavar="WHEN", help="As --since; else now.")] = "",
+    form: Annotated[Format, typer.Option("--format", help="For people or for machines.")] = Format.TABLE,
+    file: Annotated[
+        Path | None,
+        typer.Option("--events", metavar="FILE", help="A file of events; else the local cloud's.", dir_okay=False),
+    ] = None,
+    database: Annotated[
+        str,
+        typer.Option(
+            "--database",
+            metavar="URL",
+            help="The ledger: a SQLite file, sqlite:///… or postgresql+psycopg://…",
+            envvar=LEDGER_VARIABLE,
+        ),
+    ] = "",
+    prices: Annotated[
+        Path | None,
+        typer.Option("--prices", metavar="FILE", help="A price list (CSV) that comes before the bundled one."),
+    ] = None,
+    minimum: Annotated[
+        int, typer.Option("--minimum", metavar="SECONDS", min=0, help="Least that a machine is billed; AWS: 60.")
+    ] = 0,
+    volume: Annotated[
+        float, typer.Option("--volume", metavar="GIB", min=0, help="Root volume (gp3) of machines that state none.")
+    ] = 0.0,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="Most lines of the table; the rest is one.")] = 50,
+) -> None:
+    """Show what machines cost and whose every machine-second was: a job's, image pull, boot, idle, system or unknown.
+
+    The parts are checked against the bill of the machines. A price that nobody knows is shown as unknown, never as 0.
+    Exits with 0 where there is a report, 1 where there are no events or they can't be read, 3 where the parts do not
+    add up to the bill within 0.1 %.
+
+    \b
+    Examples:
+      tidepool report
+      tidepool report --by day --since 7d
+      tidepool report --by job --since 2026-11-01 --until 2026-11-02 --format csv > jobs.csv
+      tidepool report --by team --database ledger.db --format json
+      tidepool report --minimum 60 --volume 20
+    """
+    now = time.time()
+    begin = moments.parse(since, now, "--since") if since else 0.0
+    end = moments.parse(until, now, "--until") if until else now
+    if begin >= end:
+        raise typer.BadParameter(f"--since must lie before --until, which is {moments.shown(end)}")
+    try:
+        told, kept, where = _read(file, database, begin, end)
+        found = _costs(told, [*kept, *_listed(prices)], by.value, begin, end, Billing(minimum, volume))
+    except (ReportError, EventError, PriceError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
+    if not found.bill.held:
+        typer.echo(
+            f"{where}: no machine was there between {moments.shown(found.since)} and {moments.shown(end)}", err=True
+        )
+    if form is Format.JSON:
+        typer.echo(json.dumps(costs.document(found), indent=2))
+    elif form is Format.CSV:
+        typer.echo(costs.table(found), nl=False)
+    elif found.bill.held:
+        costs_view.show(found, Console(highlight=False), limit)
+    if not found.balanced:
+        typer.echo(f"the parts miss the bill by {found.difference:.3%}: that is an error of tidepool's", err=True)
+        raise typer.Exit(UNBALANCED)
+
+
+def _costs(
+    told: list[Event], newer: list[price_book.Price], by: By, begin: float, end: float, billing: Billing
+) -> Costs:
+    """The report, from the first event on where no beginning was asked for."""
+    first = min(event.time for event in told) if told else end
+    book: PriceBook = price_table.bundled().merged(newer) if newer else price_table.bundled()
+    return costs.costs(told, book, by, max(begin, first) if first < end else begin, end, billing)
+
+
+def _read(
+    file: Path | None, database: str, since: float, until: float
+) -> tuple[list[Event], list[price_book.Price], str]:
+    """The events, the prices that were kept with them, and where they are from."""
+    if file is None and database:
+        return _read_database(database, since, until)
+    path = file or Cloud(paths.state()).events
+    told = events.read(path)
+    if not told:
+        hint = "" if file else "; `tidepool demo` makes some. Or name a file with --events, or a ledger with --database"
+        raise ReportError(f"nothing to report: {path} {'has no events' if path.exists() else 'does not exist'}{hint}")
+    return told, [], str(path)
+
+
+def _read_database(url: str, since: float, until: float) -> tuple[list[Event], list[price_book.Price], str]:
+    from tidepool.ledger.store import Store, StoreError  # files need no SQLAlchemy
+
+    try:
+        store = Store.open(url, make=False)
+        try:
+            told, kept = list(store.read(since, until)), store.prices()
+        finally:
+            store.close()
+    except StoreError as error:
+        raise ReportError(str(error)) from error
+    if not told and not since:
+        raise ReportError("nothing to report: the ledger has no events yet; the keeper writes them")
+    return told, kept, "the ledger"
+
+
+def _listed(file: Path | None) -> Iterable[price_book.Price]:
+    return price_book.loads(file.read_text(encoding="utf-8"), str(file)) if file else []

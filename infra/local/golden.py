@@ -48,10 +48,17 @@ def golden_root(progress: Progress) -> GoldenRoot:
 
 
 def _bake(builder: Builder, made: list[str], archives: Path, folder: Path) -> None:
-    """Import the images into a containerd of our own and keep its root. Layers that they share are there once."""
+    """Import the images into a containerd of our own and keep its root. Layers that they share are there once.
+
+    It begins with the last root, if there is one: layers that did not change need not be unpacked again.
+    """
     new = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
+    roots = (root for root in folder.parent.glob("*") if root.suffix != ".new" and (root / "complete").exists())
+    last = next(roots, None)
+    if last is not None:
+        clone(last, new)
+    new.mkdir(parents=True, exist_ok=True)
     state = paths.RUN / "bake"
     state.mkdir(parents=True, exist_ok=True)
     socket = state / "containerd.sock"
@@ -69,18 +76,35 @@ def _bake(builder: Builder, made: list[str], archives: Path, folder: Path) -> No
             if time.monotonic() > deadline:
                 raise ImageError(f"containerd did not start; see {log}")
             time.sleep(0.05)
-        importing = ["ctr", "--address", str(socket), "--namespace", "k8s.io", "images", "import"]
-        for number, image in enumerate(made):
+        ctr = ["ctr", "--address", str(socket), "--namespace", "k8s.io", "images"]
+        there = set(subprocess.run([*ctr, "list", "--quiet"], capture_output=True, text=True).stdout.split())
+        for number, image in enumerate(set(made) - there):
             archive = archives / f"{number}.tar"
             builder.save(image, archive)
-            images.run([*importing, "--snapshotter", "overlayfs", str(archive)], image)
+            images.run([*ctr, "import", "--snapshotter", "overlayfs", str(archive)], image)
             archive.unlink()
+        if old := there - set(made):
+            images.run([*ctr, "remove", "--sync", *sorted(old)], "old images")
     finally:
         cgroups.kill("bake")
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(state)
         config.unlink(missing_ok=True)
+    (new / "complete").touch()
     new.rename(folder)
+
+
+def clone(root: Path, new: Path) -> None:
+    """A copy of a containerd root by hard links, which takes no space: its layers are only read. Raises OSError.
+
+    Its databases are written, so they are copied.
+    """
+    same_disk = root.stat().st_dev == new.parent.stat().st_dev
+    subprocess.run(["cp", "-al" if same_disk else "-a", str(root), str(new)], check=True)
+    if same_disk:
+        for database in new.rglob("*.db"):
+            database.unlink()
+            shutil.copy2(root / database.relative_to(new), database)
 
 
 def _containerd_version() -> str:

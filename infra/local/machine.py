@@ -10,13 +10,12 @@ import dataclasses
 import json
 import os
 import shutil
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.local import addresses, cgroups, machine_files, mounts, network, paths
+from infra.local import addresses, cgroups, golden, machine_files, mounts, network, paths
 from infra.local.errors import LocalError
 from infra.local.images import PAUSE
 from infra.local.machine_files import Size
@@ -132,15 +131,9 @@ class Machine:
         return root
 
     def _clone(self) -> None:
-        """Hard links to the golden root, whose layers are only read; databases are written, so they are copied."""
         new = self.folder / "containerd.new"
         shutil.rmtree(new, ignore_errors=True)
-        same_disk = self.home.golden.stat().st_dev == self.folder.stat().st_dev
-        subprocess.run(["cp", "-al" if same_disk else "-a", str(self.home.golden), str(new)], check=True)
-        if same_disk:
-            for database in new.rglob("*.db"):
-                database.unlink()
-                shutil.copy2(self.home.golden / database.relative_to(new), database)
+        golden.clone(self.home.golden, new)
         new.rename(self.folder / "containerd")
 
     def _write_files(self) -> None:

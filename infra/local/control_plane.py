@@ -65,7 +65,8 @@ def _etcd(state: Path, authority: Authority, etcd: str) -> Program:
 def _moto(state: Path) -> Program:
     """Not restarted: its state is in memory, and an empty AWS would look as if every machine had been ended."""
     command = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", addresses.MOTO.rpartition(":")[2])
-    environment = AWS_ENVIRONMENT | {"MOTO_EC2_LOAD_DEFAULT_AMIS": "true", "PYTHONUNBUFFERED": "1"}
+    data = {"MOTO_EC2_LOAD_DEFAULT_AMIS": "true", "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"}
+    environment = AWS_ENVIRONMENT | data | {"PYTHONUNBUFFERED": "1"}
     return Program("moto", command, environment, state, restart=False)
 
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from tidepool.capacity import Capacity, Market, Pool
-from tidepool.job import JobError
-from tidepool.retries import PLATFORM, Attempt
+from tidepool.job import MIB, Job, JobError
+from tidepool.retries import PLATFORM, Attempt, memory
+from tidepool.sizing import Placement, place
 
 Object = dict[str, Any]
 
@@ -154,6 +156,36 @@ def offered(capacity: Capacity, market: Market | None, task: str) -> Capacity:
     return replace(capacity, pools=pools)
 
 
+def largest(job: Job, capacity: Capacity) -> int:
+    """The most memory, in bytes, that any pool which the job may use has for one job."""
+    names = [job.pool] if job.pool else [name for name, pool in capacity.pools.items() if pool.jobs]
+    found = [0]
+    for name in names:
+        with suppress(JobError):
+            found.append(place(replace(job, pool=name, memory=None, cores=None, exclusive=True), capacity).memory_bytes)
+    return max(found)
+
+
+def regrown(job: Job, capacity: Capacity, usual: Placement, attempts: Sequence[Attempt]) -> Placement:
+    """The job's placement after these attempts: its usual one, or with more memory if one of them ran out of it.
+
+    It keeps its cores: as many threads in a larger machine have more each. A job that has its machine to itself and
+    asked for no size takes all of the memory of the first pool that has enough.
+    """
+    wanted = memory(usual.memory_bytes, attempts, largest(job, capacity))
+    if wanted <= usual.memory_bytes:
+        return usual
+    larger = replace(job, cores=usual.cores)
+    if job.memory is not None or not job.exclusive:
+        return place(replace(larger, memory=f"{wanted // MIB}Mi"), capacity)
+    enough = {
+        name: pool
+        for name, pool in capacity.pools.items()
+        if not pool.jobs or largest(replace(job, pool=name), capacity) >= wanted
+    }
+    return place(larger, replace(capacity, pools=enough))
+
+
 def rungs(
     pools: Sequence[Pool],
     breakers: Mapping[str, Breaker],
@@ -270,6 +302,31 @@ def stuck(pod: Object, events: Sequence[Object], waited: float, clocks: Clocks) 
     if waited >= clocks.buy:
         return Stuck(f"a machine was asked for and has not come within {clocks.buy:.0f} s")
     return None
+
+
+_NEVER = ("InvalidImageName", "ErrImageNeverPull")
+_PULLING = ("ErrImagePull", "ImagePullBackOff")
+_REFUSED_BY_REGISTRY = (
+    "not found",
+    "manifest unknown",
+    "unauthorized",
+    "denied",
+    "forbidden",
+    "authorization failed",
+    "no match for platform",
+    "invalid reference format",
+)
+
+
+def hopeless(pod: Object, container: str) -> str:
+    """Why the image will never come, whoever waits; empty where it may: a registry may be away for a while."""
+    for status in (pod.get("status") or {}).get("containerStatuses") or []:
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        reason, message = waiting.get("reason") or "", waiting.get("message") or ""
+        refused = reason in _PULLING and any(words in message.lower() for words in _REFUSED_BY_REGISTRY)
+        if status.get("name") == container and (reason in _NEVER or refused):
+            return f"{reason}: {message}"
+    return ""
 
 
 def _autoscaler(events: Sequence[Object]) -> Object | None:

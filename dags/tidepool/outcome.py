@@ -87,13 +87,29 @@ class Seen:
 
 
 class JobFailed(Exception):
-    """A job's attempt did not end well; `cause` says how."""
+    """A job's attempt did not end well; `cause` says how.
 
-    def __init__(self, pod: str, outcome: Outcome) -> None:
+    pool, market: where it was. memory_bytes: its limit; largest_bytes: what an attempt after it could have at most.
+    """
+
+    def __init__(
+        self,
+        pod: str,
+        outcome: Outcome,
+        *,
+        pool: str = "",
+        market: str = "",
+        memory_bytes: int = 0,
+        largest_bytes: int = 0,
+    ) -> None:
         super().__init__(f"pod {pod}: {outcome.cause}: {outcome.message}")
         self.pod = pod
         self.cause = outcome.cause
         self.message = outcome.message
+        self.pool = pool
+        self.market = market
+        self.memory_bytes = memory_bytes
+        self.largest_bytes = largest_bytes
 
 
 def outcome(pod: Object | None, container: str = "base", node_gone: bool = False) -> Outcome:

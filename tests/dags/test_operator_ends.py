@@ -3,153 +3,27 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
-from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import ProtocolError
 
+from tests.dags.fake_kubernetes import NAMESPACE, NOW, Kubernetes, Watch, context, task
 from tidepool import Cause, JobFailed, SparkPodOperator
-from tidepool.operators import job_pod, reattach
-
-NAMESPACE = "tidepool-jobs"
-NOW = datetime.datetime.now(datetime.UTC)
-
-
-class Kubernetes:
-    """The pods API as the operator uses it. `script` says what happens while the log is followed."""
-
-    def __init__(self) -> None:
-        self.pods: dict[str, client.V1Pod] = {}
-        self.created: list[str] = []
-        self.deleted: list[str] = []
-        self.script: Callable[[str], None] = lambda name: self.end(name, "Succeeded")
-        self.failures: list[BaseException] = []
-        self.api_client = client.ApiClient()
-
-    def _answer(self) -> None:
-        if self.failures:
-            raise self.failures.pop(0)
-
-    def _found(self, name: str) -> client.V1Pod:
-        self._answer()
-        if name not in self.pods:
-            raise ApiException(status=404, reason="Not Found")
-        return self.pods[name]
-
-    def put(self, name: str, phase: str = "Running", **metadata: Any) -> client.V1Pod:
-        """A pod that is there already, of the same task."""
-        self.pods[name] = client.V1Pod(
-            metadata=client.V1ObjectMeta(
-                name=name,
-                namespace=NAMESPACE,
-                uid=f"uid-{name}",
-                labels={"try_number": "1"},
-                annotations={},
-                **{"creation_timestamp": NOW} | metadata,
-            ),
-            spec=client.V1PodSpec(containers=[client.V1Container(name="base")], node_name="i-1"),
-            status=client.V1PodStatus(phase=phase),
-        )
-        self.set_state(name, running=client.V1ContainerStateRunning())
-        return self.pods[name]
-
-    def set_state(self, name: str, **state: Any) -> None:
-        self.pods[name].status.container_statuses = [
-            client.V1ContainerStatus(
-                name="base",
-                image="i",
-                image_id="i",
-                ready=True,
-                restart_count=0,
-                state=client.V1ContainerState(**state),
-            )
-        ]
-
-    def end(self, name: str, phase: str, exit_code: int = 0, reason: str = "Completed") -> None:
-        self.pods[name].status.phase = phase
-        self.set_state(name, terminated=client.V1ContainerStateTerminated(exit_code=exit_code, reason=reason))
-
-    def create_namespaced_pod(self, body: dict[str, Any], namespace: str, **_: Any) -> client.V1Pod:
-        name = body["metadata"]["name"]
-        if name not in self.pods:
-            self.created.append(name)
-            self.put(name)
-            self._answer()
-            return self.pods[name]
-        raise ApiException(status=409, reason="AlreadyExists")
-
-    def read_namespaced_pod(self, name: str, namespace: str, **_: Any) -> client.V1Pod:
-        return self._found(name)
-
-    def list_namespaced_pod(self, namespace: str, label_selector: str, **_: Any) -> client.V1PodList:
-        self._answer()
-        checked = [pod for pod in self.pods.values() if pod.metadata.labels.get("already_checked") != "True"]
-        return client.V1PodList(items=checked)
-
-    def list_namespaced_event(self, **_: Any) -> client.CoreV1EventList:
-        return client.CoreV1EventList(items=[], metadata=client.V1ListMeta())
-
-    def patch_namespaced_pod(self, name: str, namespace: str, body: dict[str, Any], **_: Any) -> None:
-        metadata = self._found(name).metadata
-        metadata.labels.update(body["metadata"].get("labels", {}))
-        metadata.annotations.update(body["metadata"].get("annotations", {}))
-
-    def delete_namespaced_pod(self, name: str, namespace: str, **_: Any) -> None:
-        self._found(name)
-        self.deleted.append(name)
-        del self.pods[name]
-
-    def read_namespaced_pod_log(self, name: str, namespace: str, **_: Any) -> Any:
-        self._found(name)
-
-        def stream(**_: Any) -> Iterator[bytes]:
-            yield b"2026-11-22T10:00:00Z hello\n"
-            self.script(name)
-
-        return SimpleNamespace(stream=stream)
-
-
-class Watch:
-    """Stands in for the pod watch: `last` is what the test says was seen."""
-
-    last: dict[str, Any] | None = None
-
-    def __init__(self, *_: Any) -> None:
-        type(self).last = None
-
-    def start(self) -> None:
-        """Nothing to start."""
-
-    def stop(self) -> None:
-        """Nothing to stop."""
+from tidepool.operators import job_pod, lease, reattach
 
 
 @pytest.fixture
 def kubernetes(capacity_file: object, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
     monkeypatch.setattr(job_pod, "PodWatch", Watch)
+    monkeypatch.setattr(lease, "Lease", Watch)
     monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
     return Kubernetes()
-
-
-def task(kubernetes: Kubernetes, **arguments: Any) -> SparkPodOperator:
-    operator = SparkPodOperator(**{"task_id": "clean", "application": "clean.py"} | arguments)
-    operator.hook = mock.MagicMock(
-        is_in_cluster=False, core_v1_client=kubernetes, get_pod=lambda name, _: kubernetes.read_namespaced_pod(name, "")
-    )
-    return operator
-
-
-def context(attempt: int = 1) -> dict[str, Any]:
-    ti = mock.MagicMock(dag_id="d", task_id="clean", run_id="r", try_number=attempt, map_index=-1)
-    return {"ti": ti, "run_id": "r", "dag": None}
 
 
 def run(operator: SparkPodOperator, attempt: int = 1) -> None:

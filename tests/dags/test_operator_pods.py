@@ -138,7 +138,7 @@ def test_defaults_suit_a_job_on_a_machine_that_is_yet_to_be_bought() -> None:
     operator = SparkPodOperator(task_id="t", application="a.py")
     assert operator.schedule_timeout_seconds == 1800
     assert operator.startup_timeout_seconds == 600
-    assert (operator.retries, operator.retry_delay) == (3, datetime.timedelta(seconds=10))
+    assert (operator.retries, operator.retry_delay) == (3 + 10 + 2, datetime.timedelta(seconds=10))
     assert operator.on_finish_action.value == "delete_pod"
     assert operator.random_name_suffix
     assert operator.get_logs
@@ -147,10 +147,10 @@ def test_defaults_suit_a_job_on_a_machine_that_is_yet_to_be_bought() -> None:
 
 
 def test_default_args_of_the_dag_win_over_tidepools_defaults() -> None:
-    given = {"retries": 7, "schedule_timeout_seconds": 60, "memory": "2Gi", "on_finish_action": "keep_pod"}
+    given = {"retries": 7, "platform_retries": 4, "schedule_timeout_seconds": 60, "memory": "2Gi", "on_finish_action": "keep_pod"}
     with DAG("d", schedule=None, default_args=given):
         operator = SparkPodOperator(task_id="t", application="a.py")
-    assert operator.retries == 7
+    assert operator.retries == 7 + 4 + 2
     assert operator.schedule_timeout_seconds == 60
     assert operator.on_finish_action.value == "keep_pod"
     assert operator.placement.memory_bytes == 2 * 1024**3
@@ -167,10 +167,11 @@ def test_a_mapped_task_gets_the_same_defaults() -> None:
     with DAG("d", schedule=None) as dag:
         SparkPodOperator.partial(task_id="t", application="a.py").expand(application_args=[["1"], ["2"]])
     mapped = dag.task_dict["t"]
-    assert (mapped.retries, mapped.pool) == (3, "default_pool")
+    assert (mapped.retries, mapped.pool) == (15, "default_pool")
     unmapped = mapped.unmap({"application_args": ["1"]})
     assert unmapped.arguments[-1] == "1"
-    assert unmapped.retries == 3
+    assert unmapped.retries == 15
+    assert unmapped.retry_policy == mapped.retry_policy
 
 
 @pytest.mark.parametrize(

@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
+from airflow.providers.cncf.kubernetes.callbacks import ExecutionMode
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import PodLaunchFailedException
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
+from airflow.sdk import RetryPolicy
+from airflow.sdk.definitions.mappedoperator import OperatorPartial
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from kubernetes.client import ApiClient, V1Pod
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from tidepool import capacity as capacity_document
+from tidepool import ladder, retries
 from tidepool import pod as pods
+from tidepool.capacity import Market, Pool
 from tidepool.job import Job, JobError
-from tidepool.operators import reattach
+from tidepool.ladder import Breaker, Clocks, Rung
+from tidepool.operators import evidence, lease, reattach
+from tidepool.operators.breakers import Breakers
+from tidepool.operators.launch import Launch, Limits
 from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, outlast
 from tidepool.operators.pod_watch import PodWatch, has_ended
-from tidepool.outcome import Cause, JobFailed, Outcome, outcome
-from tidepool.sizing import place
+from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
+from tidepool.outcome import STOPPING_SIGNALS, Cause, JobFailed, Outcome, Seen, conclude
+from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES
+from tidepool.sizing import Placement, place
 
 NO_POOL = "default_pool"
 """No pool named. Airflow's own default for its argument of this name, which mapped tasks always pass."""
+
+RETRIES = 3
 
 REFUSED: Mapping[str, str] = {
     "affinity": "name a `pool`",
@@ -37,7 +51,12 @@ REFUSED: Mapping[str, str] = {
 }
 """Arguments of KubernetesPodOperator that would silently undo the job's place, size and owner; what to do instead."""
 
-STOPPED = Outcome(Cause.CANCELLED, "the task was stopped: cleared, marked, or its worker told to stop")
+STOPPED = "the task was stopped: it was cleared or marked"
+WORKER_STOPPED = Outcome(Cause.EVICTED, "its Airflow worker was told to stop, and Airflow still wants the task")
+
+QUOTA_SECONDS = 10.0
+VERDICT_SECONDS, VERDICT_INTERVAL = 60.0, 5.0
+"""A container that got a signal on a machine that seems well: a machine that goes down is not ready within 40 s."""
 
 
 class JobPodOperator(KubernetesPodOperator):
@@ -45,10 +64,13 @@ class JobPodOperator(KubernetesPodOperator):
 
     image: by its name in the capacity document (such as "spark") or in full. cores: threads that work at once.
     memory: the pod's memory limit, such as "3Gi". gpus: how many of its machine it gets. pool: the machines' pool.
-    team: whose job it is, and so in which namespace it runs and whose quota it uses; else the default tenant's.
-    Whatever isn't given follows from the pools of the capacity document (TIDEPOOL_CAPACITY): the best job pool on which
-    the job fits, and the whole machine. exclusive: no other job on the machine meanwhile.
-    airflow_pool: what Airflow calls `pool`.
+    market: "spot" or "on-demand" machines only. team: whose job it is, and so in which namespace it runs and whose
+    quota it uses; else the default tenant's. Whatever isn't given follows from the pools of the capacity document
+    (TIDEPOOL_CAPACITY): the best job pool on which the job fits, and the whole machine. exclusive: no other job on the
+    machine meanwhile.
+    retries: after failures of the program; platform_retries: after what the job could not help, such as a reclaimed
+    machine; memory_retries: with half as much memory again, after want of it. Airflow's own `retries` of the task is
+    their sum. retry_policy: instead of all that. airflow_pool: what Airflow calls `pool`.
     Every argument of KubernetesPodOperator may be given besides, save those in `refused`; `tolerations` are added.
 
     Raises JobError where the job fits no pool or its team is none, and CapacityError without a capacity document: both
@@ -65,11 +87,15 @@ class JobPodOperator(KubernetesPodOperator):
         memory: str | None = None,
         gpus: int = 0,
         pool: str = NO_POOL,
+        market: Market | None = None,
         exclusive: bool = True,
         team: str | None = None,
         airflow_pool: str = NO_POOL,
-        retries: int = 3,
+        retries: int = RETRIES,
+        platform_retries: int = PLATFORM_RETRIES,
+        memory_retries: int = MEMORY_RETRIES,
         retry_delay: timedelta = timedelta(seconds=10),
+        retry_policy: RetryPolicy | None = None,
         **kwargs: Any,
     ) -> None:
         task = kwargs.get("task_id", "")
@@ -77,7 +103,10 @@ class JobPodOperator(KubernetesPodOperator):
         refused = [f"{name}: {instead}" for name, instead in self.refused.items() if given.get(name) is not None]
         if refused:
             raise JobError(f"task {task!r}: not for the author to give: {'; '.join(refused)}")
-        capacity = capacity_document.load()
+        if retry_policy is None:
+            retry_policy = CauseRetryPolicy(retries, platform_retries, memory_retries)
+            retries = retry_policy.limits.total
+        capacity = ladder.offered(capacity_document.load(), market, task)
         image = capacity.images.get(image, image)
         job = Job(
             task=task,
@@ -107,44 +136,107 @@ class JobPodOperator(KubernetesPodOperator):
             pool=airflow_pool,
             retries=retries,
             retry_delay=retry_delay,
+            retry_policy=retry_policy,
             **kwargs,
         )
+        self.job = job
+        self.market = market
         self.team = placement.team
         self.placement = placement
         self._attempt = 0
+        self._launch: Launch | None = None
+        self._rung: Rung | None = None
+        self._context: Any = None
         self._watch: PodWatch | None = None
+        self._lease: lease.Lease | None = None
+        self._end: dict[str, Any] | None = None
+        self._about_pod = False
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:  # type: ignore[override]
+        """Airflow's, with the retries that a mapped task has besides its author's: the scheduler reads them here."""
+        made: OperatorPartial = super().partial(**kwargs)
+        defaults = getattr(made.kwargs.get("dag"), "default_args", None) or {}
+        defaults = {**defaults, **(kwargs.get("default_args") or {}), **made.kwargs}
+        if defaults.get("retry_policy") is None:
+            policy = CauseRetryPolicy(
+                made.kwargs["retries"],
+                defaults.get("platform_retries", PLATFORM_RETRIES),
+                defaults.get("memory_retries", MEMORY_RETRIES),
+            )
+            made.kwargs |= {"retries": policy.limits.total, "retry_policy": policy}
+        return made
 
     @cached_property
     def pod_manager(self) -> JobPodManager:
         """The pod manager that outlasts an outage of the API server."""
         return JobPodManager(kube_client=self.client, callbacks=self.callbacks)
 
+    @cached_property
+    def breakers(self) -> Breakers:
+        """What the team's attempts found out about pools."""
+        return Breakers(self.client, self.placement.tenant.namespace)
+
+    def resize(self, placement: Placement, context: Any) -> None:
+        """Take another size for this attempt. For operators whose command follows from the size."""
+        self.placement = placement
+
+    def market_now(self, context: Any) -> Market | None:
+        """The market that this attempt is to keep to, where the job may use both; None: the ladder decides."""
+        return None
+
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
-        """The pod, with its owner on it."""
+        """The pod, with its owner, its lease and the name that follows from its owner on it."""
+        if self._rung is not None:
+            on_rung = dataclasses.replace(self.placement, pools=self._rung.pools)
+            self.pod_template_dict = pods.manifest(on_rung, self.image, capacity_document.load())
         pod = super().build_pod_request_obj(context, dry_run=dry_run)
         if context is not None:
             ti = context["ti"]
             labels, annotations = pods.owner(ti.dag_id, ti.task_id, context["run_id"], ti.try_number, self.team)
             pod.metadata.labels = {**(pod.metadata.labels or {}), **labels}
-            pod.metadata.annotations = {**(pod.metadata.annotations or {}), **annotations}
+            pod.metadata.annotations = {
+                **(pod.metadata.annotations or {}),
+                **annotations,
+                lease.LEASE: lease.until(lease.LEASE_SECONDS),
+            }
+            if self.random_name_suffix:
+                base = pod.metadata.name.rpartition("-")[0]
+                owner = (ti.dag_id, ti.task_id, context["run_id"], ti.map_index, ti.try_number)
+                pod.metadata.name = reattach.pod_name(base, *owner)
         return pod
 
     def get_or_create_pod(self, pod_request_obj: V1Pod, context: Any) -> V1Pod:
         """The pod that an earlier attempt left running, else a new one; watched from here on."""
+        if self._launch is None:
+            self._launch = self._prepared(context)
         namespace = pod_request_obj.metadata.namespace
         pod = None
         if self.durable:
-            selector = self._build_find_pod_label_selector(context)
+            selector = self._build_find_pod_label_selector(context, exclude_checked=False)
             pod = reattach.takeover(self.client, self.pod_manager, namespace, selector, self._give_up)
         if pod is None:
-            outlast(lambda: self.pod_manager.create_pod(pod_request_obj))
-            pod = pod_request_obj
+            return self._launch.first()
+        self.log.info("Going on with pod %s of an earlier attempt", pod.metadata.name)
+        reattach.claim(self.client, pod, context["ti"].try_number)
+        return self._follow(pod)
+
+    def await_pod_start(self, pod: V1Pod) -> None:
+        """Wait until the pod has started, moving it up the ladder where it gets no machine."""
+        if self._launch is not None:
+            self.pod = self._launch.run(pod)
         else:
-            self.log.info("Going on with pod %s of an earlier attempt", pod.metadata.name)
-            reattach.claim(self.client, pod, context["ti"].try_number)
-        self._watch = PodWatch(self.client, pod.metadata.name, namespace, self.pod_manager.stop_following)
-        self._watch.start()
-        return pod
+            super().await_pod_start(pod)
+
+    def invoke_defer_method(self, last_log_time: Any = None, context: Any = None) -> None:
+        """Defer once the pod has its machine or has come to the last rung; the trigger waits for the rest."""
+        if self._launch is not None and self.pod is not None:
+            self.pod = self._launch.run(self.pod, until_last=True)
+        if self.pod is not None:
+            limit = self.execution_timeout
+            seconds = limit.total_seconds() + lease.LEASE_SECONDS if limit else lease.DEFERRED_SECONDS
+            lease.extend(self.client, self.pod.metadata.name, self.pod.metadata.namespace, seconds)
+        super().invoke_defer_method(last_log_time=last_log_time, context=context)
 
     def find_pod(self, namespace: str, context: Any, *, exclude_checked: bool = True) -> V1Pod | None:
         """This attempt's pod by its name: by its labels there may be more than one."""
@@ -160,21 +252,28 @@ class JobPodOperator(KubernetesPodOperator):
     def execute(self, context: Any) -> Any:
         """Run the job to its end; raises JobFailed with the cause unless that is good."""
         self._attempt = context["ti"].try_number
-        return self._concluded(lambda: super(JobPodOperator, self).execute(context))
+        self._launch = self._prepared(context)
+        return self._concluded(lambda: super(JobPodOperator, self).execute(context), context)
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
         """Come back from the triggerer (deferrable=True) and conclude as `execute` does."""
         self._attempt = context["ti"].try_number
-        return self._concluded(lambda: super(JobPodOperator, self).trigger_reentry(context, event))
+        self._about_pod = event.get("status") in ("timeout", "failed")
+        return self._concluded(lambda: super(JobPodOperator, self).trigger_reentry(context, event), context)
 
     def cleanup(self, pod: V1Pod, remote_pod: V1Pod, xcom_result: Any = None, context: Any = None) -> None:
         """Delete the pod. Where the task was stopped the stock operator returns and Airflow sees a success: raise."""
-        if remote_pod is not None and not self._killed and remote_pod.status.phase == "Succeeded":
-            # Should deleting it fail, a later run of this task must not take its success for its own.
-            self.patch_already_checked(remote_pod, reraise=False)
+        self._end = self._last_seen()  # what is seen from here on is this cleanup's own doing
         super().cleanup(pod, remote_pod, xcom_result=xcom_result, context=context)
         if self._killed:
-            raise JobFailed(self._pod_name(), STOPPED)
+            raise self._failed(self._stopped(context))
+
+    def process_pod_deletion(self, pod: V1Pod, *, reraise: bool = True) -> bool:
+        """Delete the pod if it is to be. Where that fails, a later run must not take its success for its own."""
+        is_deleted: bool = super().process_pod_deletion(pod, reraise=reraise)
+        if not is_deleted and pod is not None:
+            self.patch_already_checked(pod, reraise=False)
+        return is_deleted
 
     def on_kill(self) -> None:
         """Delete the pod, unless a later attempt has taken it over: this one is a leftover of a lost scheduler."""
@@ -184,6 +283,94 @@ class JobPodOperator(KubernetesPodOperator):
             return
         super().on_kill()
 
+    def _prepared(self, context: Any) -> Launch:
+        """This attempt's size and ladder, after what ended those before it; the log says what is different."""
+        self._context = context
+        capacity = ladder.offered(capacity_document.load(), self.market, self.task_id)
+        attempts = remembered(context) or []
+        if words := retries.last_words(attempts, self._attempt):
+            self.log.info(words)
+        usual = self.placement
+        placement = ladder.regrown(self.job, capacity, usual, attempts)
+        if placement != usual:
+            self.resize(placement, context)
+            self.log.info(
+                "Now with %d MiB of memory instead of %d", placement.memory_bytes >> 20, usual.memory_bytes >> 20
+            )
+        rungs = ladder.rungs(placement.pools, self.breakers.read(), attempts, time.time(), self.market_now(context))
+        self.log.info("Now on %s: %s", rungs[0].name, rungs[0].why)
+        self._rung = rungs[0]
+        clocks = Clocks(pull=self.startup_timeout_seconds)
+        return Launch(
+            self.client,
+            self.pod_manager,
+            self.breakers,
+            rungs,
+            self._create,
+            Limits(clocks, self.schedule_timeout_seconds, self.startup_check_interval_seconds),
+            self.log,
+            self.base_container_name,
+            self.log_events_on_startup,
+        )
+
+    def _create(self, rung: Rung) -> V1Pod:
+        """This attempt's pod on a rung, watched. Nothing is left behind by a task that is stopped meanwhile."""
+        if self.pod_request_obj is None or rung is not self._rung:
+            self._rung = rung
+            self.pod_request_obj = self.build_pod_request_obj(self._context)
+            for callback in self.callbacks:
+                callback.on_pod_manifest_created(
+                    pod_request=self.pod_request_obj,
+                    client=self.client,
+                    mode=ExecutionMode.SYNC,
+                    context=self._context,
+                    operator=self,
+                )
+        request = self.pod_request_obj
+        self._check_killed()
+        self.pod = request  # on_kill deletes it by its name, whether or not its creation was answered by then
+        created = self._create_within_quota(request)
+        if self._killed:
+            outlast(lambda: self.pod_manager.delete_pod(created))
+            self._check_killed()
+        return self._follow(created)
+
+    def _create_within_quota(self, request: V1Pod) -> V1Pod:
+        """Create it, waiting for the team's other jobs where its quota is used up."""
+        deadline = time.time() + self.schedule_timeout_seconds
+        while True:
+            try:
+                return reattach.create(self.pod_manager, request)
+            except ApiException as error:
+                body = str(error.body or "")
+                if "exceeded quota" not in body:
+                    raise
+                if time.time() >= deadline:
+                    raise self._failed(Outcome(Cause.UNSCHEDULABLE, f"the team's quota is used up: {body}")) from error
+                self.log.info("Waiting for the team's quota: %s", body)
+            self._check_killed()
+            time.sleep(QUOTA_SECONDS)
+
+    def _follow(self, pod: V1Pod) -> V1Pod:
+        """Watch the pod and renew its lease from here on."""
+        self._unfollow()
+        self.pod = pod
+        name, namespace = pod.metadata.name, pod.metadata.namespace
+        self._watch = PodWatch(self.client, name, namespace, self.pod_manager.stop_following)
+        self._watch.start()
+        self._lease = lease.Lease(self.client, name, namespace)
+        self._lease.start()
+        return pod
+
+    def _unfollow(self) -> None:
+        for thread in (self._watch, self._lease):
+            if thread is not None:
+                thread.stop()
+
+    def _check_killed(self) -> None:
+        if self._killed:
+            raise self._failed(Outcome(Cause.CANCELLED, STOPPED))
+
     def _give_up(self, pod: V1Pod) -> None:
         self.patch_already_checked(pod, reraise=False)
         self.process_pod_deletion(pod, reraise=False)
@@ -191,7 +378,7 @@ class JobPodOperator(KubernetesPodOperator):
     def _pod_name(self) -> str:
         return self.pod.metadata.name if self.pod is not None else "(none)"
 
-    def _concluded(self, run: Callable[[], Any]) -> Any:
+    def _concluded(self, run: Callable[[], Any], context: Any) -> Any:
         """What `run` returns, or JobFailed with the cause where the pod's end is why it did not return well."""
         try:
             result = run()
@@ -201,34 +388,87 @@ class JobPodOperator(KubernetesPodOperator):
         except AirflowSkipException:
             raise
         except (AirflowException, ApiException, HTTPError) as error:
-            found = self._outcome(error)
+            found = self._stopped(context) if self._killed else self._outcome(error)
             if found is None:
                 raise
             if found.cause is not Cause.OK or self.do_xcom_push:
-                raise JobFailed(self._pod_name(), found) from error
+                raise self._failed(found) from error
             self.log.warning("Pod %s has succeeded; what came after did not: %s", self._pod_name(), error)
             return None
         finally:
-            if self._watch is not None:
-                self._watch.stop()
+            self._unfollow()
         if self._killed:
-            raise JobFailed(self._pod_name(), STOPPED)
+            raise self._failed(self._stopped(context))
         return result
+
+    def _failed(self, found: Outcome) -> JobFailed:
+        """The exception for an end, with what the next attempt has to know of this one."""
+        pool = self._pool()
+        if found.cause in retries.PLATFORM and found is not WORKER_STOPPED and self._rung is not None:
+            self.breakers.tell(pool.name, Breaker.lost)
+        capacity = ladder.offered(capacity_document.load(), self.market, self.task_id)
+        return JobFailed(
+            self._pod_name(),
+            found,
+            pool=pool.name,
+            market=pool.market,
+            memory_bytes=self.placement.memory_bytes,
+            largest_bytes=ladder.largest(self.job, capacity),
+        )
+
+    def _pool(self) -> Pool:
+        """Where the pod is or was, as far as is known."""
+        pools = self._rung.pools if self._rung is not None else self.placement.pools
+        labels = self.pod.metadata.labels if self.pod is not None else None
+        name = (labels or {}).get(capacity_document.POOL_LABEL)
+        return next((pool for pool in pools if pool.name == name), pools[0])
+
+    def _stopped(self, context: Any) -> Outcome:
+        """Why this task was told to stop: Airflow no longer wants it, or only its worker has to go."""
+        try:
+            ti = context["ti"]
+            states = ti.get_task_states(
+                dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[context["run_id"]], map_index=ti.map_index
+            )
+            if any(state == "running" for run in states.values() for state in run.values()):
+                return WORKER_STOPPED
+        except Exception as error:  # noqa: BLE001 - without an answer it counts as what people do
+            self.log.debug("the task's state cannot be read: %s", error)
+        return Outcome(Cause.CANCELLED, STOPPED)
 
     def _outcome(self, error: BaseException) -> Outcome | None:
         """How the pod ended, if that is what the error is about; None for errors that have nothing to do with it."""
-        if self._killed:
-            return STOPPED
         chain = list(_chain(error))
-        if any(isinstance(link, AirflowTaskTimeout) for link in chain):
-            return Outcome(Cause.TIMED_OUT, f"it ran longer than its execution_timeout of {self.execution_timeout}")
-        last = self._last_seen()
-        about_pod = any(
-            isinstance(link, (PodLaunchTimeoutException, PodLaunchFailedException))
-            or (isinstance(link, ApiException) and link.status == GONE_STATUS)
-            for link in chain
+        overtime = any(isinstance(link, AirflowTaskTimeout) for link in chain)
+        launch = next((link for link in chain if isinstance(link, _LAUNCH_ERRORS)), None)
+        gone = any(isinstance(link, ApiException) and link.status == GONE_STATUS for link in chain)
+        last = self._end or self._last_seen()
+        if not (overtime or launch or gone or self._about_pod or (last and has_ended(last))):
+            return None
+        words = f"it ran longer than its execution_timeout of {self.execution_timeout}" if overtime else ""
+        seen = Seen(
+            pod=last,
+            container=self.base_container_name,
+            gone=gone or (self._watch is not None and self._watch.is_gone and self._end is None),
+            events=evidence.events(self.client, last) if last else (),
+            market=self._pool().market,
+            overtime=words,
         )
-        return outcome(last, self.base_container_name) if about_pod or (last and has_ended(last)) else None
+        found = self._verdict(seen)
+        if isinstance(launch, PodLaunchTimeoutException) and found.cause is not Cause.OK:
+            return Outcome(found.cause, f"{launch}; {found.message}")
+        return found
+
+    def _verdict(self, seen: Seen) -> Outcome:
+        """The outcome with what is known of the machine; one that got a signal is looked at until its machine shows."""
+        deadline = time.time() + VERDICT_SECONDS
+        while True:
+            node, gone = evidence.machine(self.client, seen.pod or {})
+            found = conclude(dataclasses.replace(seen, node=node, node_gone=gone))
+            signalled = any(f"exit code {code}" in found.message for code in STOPPING_SIGNALS)
+            if node is None or found.cause is not Cause.APP_ERROR or not signalled or time.time() >= deadline:
+                return found
+            time.sleep(VERDICT_INTERVAL)
 
     def _last_seen(self) -> dict[str, Any] | None:
         """The pod as the watch saw it last, else as the stock operator did (deferrable tasks have no watch)."""
@@ -239,6 +479,9 @@ class JobPodOperator(KubernetesPodOperator):
             return None
         found: dict[str, Any] = ApiClient().sanitize_for_serialization(seen)
         return found
+
+
+_LAUNCH_ERRORS = (PodLaunchTimeoutException, PodLaunchFailedException)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import tenacity
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import KubernetesApiException
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLogsConsumer, PodManager
-from kubernetes.client import V1Pod
+from kubernetes.client import V1DeleteOptions, V1Pod, V1Preconditions
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
@@ -62,13 +62,22 @@ class JobPodManager(PodManager):
         outlast(lambda: super(JobPodManager, self).delete_pod(pod))
 
     def run_pod_async(self, pod: V1Pod, **kwargs: Any) -> V1Pod:
-        """Create the pod. Names are random: one that exists already is ours, and the first answer was lost."""
+        """Create the pod; unlike the provider's, without its whole specification in the log where that fails."""
+        body = self._client.api_client.sanitize_for_serialization(pod)
+        return self._client.create_namespaced_pod(body=body, namespace=pod.metadata.namespace, **kwargs)
+
+    def delete_unchanged(self, pod: V1Pod) -> bool:
+        """Delete the pod if it still is what was read; False where it has changed, such as by getting a machine."""
+        conditions = V1Preconditions(uid=pod.metadata.uid, resource_version=pod.metadata.resource_version)
+        options = V1DeleteOptions(preconditions=conditions, grace_period_seconds=0)
         try:
-            return super().run_pod_async(pod, **kwargs)
+            outlast(lambda: self._client.delete_namespaced_pod(pod.metadata.name, pod.metadata.namespace, body=options))
         except ApiException as error:
-            if error.status != CONFLICT_STATUS:
+            if error.status == CONFLICT_STATUS:
+                return False
+            if error.status != GONE_STATUS:
                 raise
-            return self.read_pod(pod)
+        return True
 
     def read_pod_logs(self, pod: V1Pod, container_name: str, **kwargs: Any) -> PodLogsConsumer:
         """Follow the log. Where it cannot be read just now, that is a broken stream, which the caller resumes."""

@@ -22,6 +22,8 @@ LOG_DRAIN_SECONDS = 10
 class PodWatch(threading.Thread):
     """Keeps the last that was seen of a pod (`last`, as JSON), through any outage of the API server, until stopped.
 
+    is_gone: the pod object is no longer there.
+
     on_end is called from this thread a while after the pod has ended or was deleted, unless stopped before.
     """
 
@@ -34,6 +36,7 @@ class PodWatch(threading.Thread):
         self._stopped = threading.Event()
         self._watch = watch.Watch()
         self.last: dict[str, Any] | None = None
+        self.is_gone = False
 
     def run(self) -> None:
         """Watch until the pod has ended. The API server's outages end a round, and the next one reads afresh."""
@@ -60,7 +63,8 @@ class PodWatch(threading.Thread):
         )
         listed = json.loads(answer.data)
         if not listed["items"]:
-            return self.last is not None
+            self.is_gone = self.last is not None
+            return self.is_gone
         self.last = listed["items"][0]
         if has_ended(self.last):
             return True
@@ -73,7 +77,8 @@ class PodWatch(threading.Thread):
             _request_timeout=(10, WATCH_SECONDS + 10),
         ):
             self.last = event["raw_object"]
-            if event["type"] == "DELETED" or has_ended(self.last):
+            self.is_gone = event["type"] == "DELETED"
+            if self.is_gone or has_ended(self.last):
                 return True
         return False
 

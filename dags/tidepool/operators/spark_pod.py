@@ -9,7 +9,7 @@ from tidepool import capacity as capacity_document
 from tidepool import spark_conf
 from tidepool.job import JobError
 from tidepool.operators.job_pod import REFUSED, JobPodOperator
-from tidepool.sizing import spark_memory
+from tidepool.sizing import Placement, spark_memory
 
 IMAGE = "spark"
 
@@ -56,9 +56,19 @@ class SparkPodOperator(JobPodOperator):
                 raise JobError(f"task {task!r}: no image given, and the capacity document has no {IMAGE!r} ({known})")
             image = images[IMAGE]
         super().__init__(image=image, **kwargs)
+        self._application = file
+        self._application_args = list(application_args)
+        self._conf = {**capacity.spark_conf, **(conf or {})}
+        self.arguments = self._command()
+
+    def resize(self, placement: Placement, context: Any) -> None:
+        """Share out another size: Spark's settings follow from it."""
+        super().resize(placement, context)
+        self.arguments = self.render_template(self._command(), context)
+
+    def _command(self) -> list[str]:
         cores, limit = self.placement.cores, self.placement.memory_bytes
-        settings = spark_conf.settings(
-            task, cores, spark_memory(task, limit, cores), {**capacity.spark_conf, **(conf or {})}
-        )
+        memory = spark_memory(self.task_id, limit, cores)
+        settings = spark_conf.settings(self.task_id, cores, memory, self._conf)
         name = "{{ ti.dag_id }}.{{ ti.task_id }}"
-        self.arguments = spark_conf.spark_submit(name, file, list(application_args), {**settings, **OWNER_CONF})
+        return spark_conf.spark_submit(name, self._application, self._application_args, {**settings, **OWNER_CONF})

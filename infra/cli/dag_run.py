@@ -14,7 +14,8 @@ from rich.live import Live
 from infra.cli import view
 from infra.cli.view import Board, MachineNow
 from infra.local.airflow_api import AirflowApi, AirflowApiError, TaskState
-from tidepool.ledger.events import Event, Tail
+from tidepool.ledger.events import Event
+from tidepool.ledger.journal import Tail
 
 DAG_SEEN_SECONDS = 60.0
 RUN_SECONDS = 3600.0

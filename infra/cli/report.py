@@ -15,7 +15,7 @@ from rich.console import Console
 from infra.cli import costs_view, moments
 from infra.local import paths
 from infra.local.state import Cloud
-from tidepool.ledger import events
+from tidepool.ledger import journal
 from tidepool.ledger.attribution import Billing
 from tidepool.ledger.events import Event, EventError
 from tidepool.prices import book as price_book
@@ -139,7 +139,7 @@ def _read(
     if file is None and database:
         return _read_database(database, since, until)
     path = file or Cloud(paths.state()).events
-    told = events.read(path)
+    told = journal.read(path)
     if not told:
         hint = "" if file else "; `tidepool demo` makes some. Or name a file with --events, or a ledger with --database"
         raise ReportError(f"nothing to report: {path} {'has no events' if path.exists() else 'does not exist'}{hint}")

@@ -31,7 +31,8 @@ from infra.local.machine import Home, Instance, Machine
 from infra.local.machine_files import Size
 from infra.local.volumes import Volumes
 from tidepool.capacity import POOL_LABEL
-from tidepool.ledger import events
+from tidepool.ledger.events import Event
+from tidepool.ledger.journal import Recorder
 
 _INTERVAL_SECONDS = 0.3
 _RESTART_SECONDS = 2.0
@@ -42,7 +43,7 @@ class Hypervisor:
 
     def __init__(self, home: Home, cluster: str, aws: Aws, api: kubernetes.client.CoreV1Api) -> None:
         self._home, self._cluster, self._aws, self._api = home, cluster, aws, api
-        self._recorder = events.Recorder(home.state / "events.jsonl")
+        self._recorder = Recorder(home.state / "events.jsonl")
         self._machines = {machine.instance.id: machine for machine in Machine.all(home)}
         self._busy: set[str] = set()
         self._lock = threading.Lock()
@@ -68,11 +69,13 @@ class Hypervisor:
 
     def _catch_up(self) -> None:
         """Record what an earlier hypervisor did and died before it could write down."""
+        alive = self._recorder.last_time(("machine.asked", "machine.gone"))
         for machine in self._machines.values():
             self._record("machine.asked", machine.instance)
         for asked in self._recorder.events("machine.asked"):
             if asked.machine not in self._machines:
-                self._recorder.record(dataclasses.replace(asked, kind="machine.gone", time=time.time()))
+                gone = dataclasses.replace(asked, kind="machine.gone", time=time.time())
+                self._recorder.record(dataclasses.replace(gone, reconstructed=True, earliest=alive))
                 self._orphan_nodes.add(asked.machine)
 
     def _launch(self, group: Group, instance: str, instance_type: str) -> None:
@@ -143,13 +146,14 @@ class Hypervisor:
     def _record(self, kind: str, instance: Instance) -> None:
         price = instance_types.table()[instance.instance_type].price(instance.market)
         self._recorder.record(
-            events.Event(
+            Event(
                 time=time.time(),
                 kind=kind,
                 machine=instance.id,
                 pool=instance.pool,
                 market=instance.market,
                 instance_type=instance.instance_type,
+                zone=instance.zone,
                 usd_per_hour=price,
             )
         )

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tidepool.ledger import events
-from tidepool.ledger.events import Event, EventError, Recorder, Tail
+from tidepool.ledger import events, journal
+from tidepool.ledger.events import Event, EventError
+from tidepool.ledger.journal import Recorder, Tail
 
 ASKED = Event(time=1.5, kind="machine.asked", machine="i-1", pool="spot-small", market="spot", usd_per_hour=0.04)
 QUEUED = Event(time=1.0, kind="pod.queued", pod="clean-x", pod_uid="u-1", dag="flights_daily", attempt=1)
@@ -13,25 +14,25 @@ QUEUED = Event(time=1.0, kind="pod.queued", pod="clean-x", pod_uid="u-1", dag="f
 
 @pytest.mark.parametrize("event", [ASKED, QUEUED, Event(2, "pod.ended", pod_uid="u-1", cause="ok", message="ü\n}")])
 def test_an_event_reads_back_as_it_was_written(event: Event, tmp_path: Path) -> None:
-    events.append(tmp_path / "events.jsonl", event)
-    assert events.read(tmp_path / "events.jsonl") == [event]
+    journal.append(tmp_path / "events.jsonl", event)
+    assert journal.read(tmp_path / "events.jsonl") == [event]
 
 
 def test_a_missing_file_has_no_events(tmp_path: Path) -> None:
-    assert events.read(tmp_path / "none.jsonl") == []
+    assert journal.read(tmp_path / "none.jsonl") == []
 
 
 def test_a_torn_last_line_is_left_out_and_the_next_writer_starts_a_line_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    events.append(path, ASKED)
+    journal.append(path, ASKED)
     whole = path.read_bytes()
     for cut in range(1, len(whole)):
         path.write_bytes(whole + whole[:cut])
         tail = Tail(path)
         assert tail.new() == [ASKED]
-        events.append(path, QUEUED)
+        journal.append(path, QUEUED)
         assert tail.new() == [QUEUED]
-        assert events.read(path) == [ASKED, QUEUED]
+        assert journal.read(path) == [ASKED, QUEUED]
 
 
 @pytest.mark.parametrize(
@@ -48,11 +49,11 @@ def test_a_torn_last_line_is_left_out_and_the_next_writer_starts_a_line_of_its_o
 )
 def test_a_line_that_is_no_event_is_named_with_file_line_and_reason(tmp_path: Path, line: str, reason: str) -> None:
     path = tmp_path / "events.jsonl"
-    events.append(path, ASKED)
+    journal.append(path, ASKED)
     with path.open("a") as file:
         file.write(line + "\n")
     with pytest.raises(EventError, match="line 2") as caught:
-        events.read(path)
+        journal.read(path)
     assert reason in str(caught.value)
     assert str(path) in str(caught.value)
 
@@ -64,7 +65,7 @@ def test_a_fact_is_recorded_once_over_restarts_of_the_writer(tmp_path: Path) -> 
     assert not again.record(Event(time=9, kind="machine.asked", machine="i-1"))
     assert again.record(Event(time=9, kind="machine.ready", machine="i-1"))
     assert again.known("machine.asked", "i-1") == ASKED
-    assert len(events.read(path)) == 2
+    assert len(journal.read(path)) == 2
 
 
 def test_writers_beside_each_other_lose_nothing(tmp_path: Path) -> None:
@@ -72,24 +73,24 @@ def test_writers_beside_each_other_lose_nothing(tmp_path: Path) -> None:
 
     def write(writer: int) -> None:
         for number in range(50):
-            events.append(path, Event(time=number, kind="machine.asked", machine=f"i-{writer}-{number}"))
+            journal.append(path, Event(time=number, kind="machine.asked", machine=f"i-{writer}-{number}"))
 
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({event.machine for event in events.read(path)}) == 200
+    assert len({event.machine for event in journal.read(path)}) == 200
 
 
 def test_following_gives_what_was_there_and_what_comes(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    events.append(path, ASKED)
+    journal.append(path, ASKED)
     seen: list[Event] = []
-    for event in events.follow(path, stop=lambda: len(seen) == 2, interval=0.001):
+    for event in journal.follow(path, stop=lambda: len(seen) == 2, interval=0.001):
         seen.append(event)
         if len(seen) == 1:
-            events.append(path, QUEUED)
+            journal.append(path, QUEUED)
     assert seen == [ASKED, QUEUED]
 
 

@@ -14,8 +14,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import SQLAlchemyError
 
-from tidepool.ledger import events, schema
-from tidepool.ledger.events import Event, Ledger, Recorder
+from tidepool.ledger import journal, schema
+from tidepool.ledger.events import Event, Ledger
+from tidepool.ledger.journal import Recorder
 from tidepool.ledger.migrations import run as migrations
 from tidepool.ledger.store import Store, StoreError
 from tidepool.prices.book import Price
@@ -189,8 +190,8 @@ def test_names_are_only_ever_values(store: Store, name: str) -> None:
 def test_names_do_no_harm_in_a_file_either(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     for number, name in enumerate(HOSTILE):
-        events.append(path, Event(number, "pod.queued", pod_uid="u", dag=name))
-    assert [event.dag for event in events.read(path)] == [each.replace("\ud800", "?") for each in HOSTILE]
+        journal.append(path, Event(number, "pod.queued", pod_uid="u", dag=name))
+    assert [event.dag for event in journal.read(path)] == [each.replace("\ud800", "?") for each in HOSTILE]
 
 
 def test_opening_again_keeps_what_was_written_and_the_schema_is_what_the_code_says(url: str, store: Store) -> None:
@@ -261,7 +262,8 @@ def test_who_only_reads_makes_no_database(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from tidepool.ledger.events import Event, Recorder
+from tidepool.ledger.events import Event
+from tidepool.ledger.journal import Recorder
 target, first = sys.argv[1], int(sys.argv[2])
 if target.endswith(".jsonl"):
     ledger = Recorder(Path(target))
@@ -337,7 +339,7 @@ def read_all(child: subprocess.Popen[str]) -> str:
 
 def read(path: Path) -> list[Event]:
     if path.suffix == ".jsonl":
-        return events.read(path)
+        return journal.read(path)
     opened = Store.open(str(path))
     found = list(opened.read())
     opened.close()

@@ -8,9 +8,10 @@ from kubernetes.client import ApiException
 
 from tidepool.keeper import watch
 from tidepool.keeper.facts import node_events, pod_events
-from tidepool.keeper.watch import Nodes, Pods
-from tidepool.ledger import events
-from tidepool.ledger.events import Event, Recorder
+from tidepool.keeper.observers import Nodes, Pods, Pulls
+from tidepool.ledger import events, journal
+from tidepool.ledger.events import Event
+from tidepool.ledger.journal import Recorder
 
 LIFE = ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone"]
 CREATED = 1_767_225_600.0
@@ -128,7 +129,7 @@ def test_a_restart_of_the_watch_records_nothing_twice_and_what_vanished_meanwhil
     after = handler(path)
     after.listed([pod("running")], CREATED + 30)
     after.listed([], CREATED + 40)
-    told = events.read(path)
+    told = journal.read(path)
     assert kinds(told) == ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "machine.idle", "pod.gone"]
     assert [event.time - CREATED for event in told] == [0.5, 3.625, 5, 40, 40, 40]
     assert [event.reconstructed for event in told] == [False, False, True, True, True, True]
@@ -143,7 +144,7 @@ def test_a_stamp_from_a_list_never_lies_before_what_was_seen_happening(tmp_path:
     late = pod("scheduled")
     late["metadata"]["creationTimestamp"] = STAMP(3)
     pods.listed([late], CREATED + 30)
-    assert [event.time - CREATED for event in events.read(tmp_path / "events.jsonl")] == [3.875, 3.875]
+    assert [event.time - CREATED for event in journal.read(tmp_path / "events.jsonl")] == [3.875, 3.875]
 
 
 def test_a_pod_whose_machine_is_gone_keeps_the_machine_it_ran_on(tmp_path: Path) -> None:
@@ -154,8 +155,8 @@ def test_a_pod_whose_machine_is_gone_keeps_the_machine_it_ran_on(tmp_path: Path)
         raise ApiException(status=404, reason="Not Found")
 
     handler(path, not_found).changed("MODIFIED", pod("ended"), CREATED + 9.5)
-    assert {event.machine for event in events.read(path)} == {"", "i-1"}
-    assert events.read(path)[-1].machine == "i-1"
+    assert {event.machine for event in journal.read(path)} == {"", "i-1"}
+    assert journal.read(path)[-1].machine == "i-1"
 
 
 def test_a_pod_ends_with_its_machine_though_its_object_stays(tmp_path: Path) -> None:
@@ -168,13 +169,13 @@ def test_a_pod_ends_with_its_machine_though_its_object_stays(tmp_path: Path) -> 
     pods.changed("MODIFIED", pod("ended", uid="u-3"), CREATED + 9.5)
     nodes.changed("DELETED", node("node-1"), CREATED + 20)
     pods.changed("DELETED", pod("running", uid="u-1"), CREATED + 60)
-    told = {event.pod_uid: event for event in events.read(path) if event.kind == "pod.ended"}
+    told = {event.pod_uid: event for event in journal.read(path) if event.kind == "pod.ended"}
     assert {uid: (event.cause, event.time - CREATED) for uid, event in told.items()} == {
         "u-1": ("node_lost", 20),
         "u-2": ("node_lost", 20),
         "u-3": ("ok", 9.5),
     }
-    gone = [(event.pod_uid, event.time - CREATED) for event in events.read(path) if event.kind == "pod.gone"]
+    gone = [(event.pod_uid, event.time - CREATED) for event in journal.read(path) if event.kind == "pod.gone"]
     assert gone == [("u-1", 60)]
 
 
@@ -229,7 +230,7 @@ def test_the_watch_outlives_the_api_server_and_lists_again(tmp_path: Path, monke
     path = tmp_path / "events.jsonl"
     with pytest.raises(KeyboardInterrupt):
         watch.follow(server, handler(path), "pods")
-    assert kinds(events.read(path)) == [*LIFE[:-1], "machine.idle", "pod.gone"]
+    assert kinds(journal.read(path)) == [*LIFE[:-1], "machine.idle", "pod.gone"]
     assert server.versions == ["7", "99", "7", "7"]
     assert pauses == [0.2, 0.4, 0.8]
 
@@ -247,7 +248,7 @@ def test_what_a_watch_that_was_killed_did_not_see_lies_between_its_last_event_an
     handler(path).changed("MODIFIED", pod("running"), CREATED + 5.5)
     handler(path).changed("MODIFIED", pod("running", uid="u-2"), CREATED + 5.75)
     handler(path).listed([], CREATED + 60)
-    ended = [event for event in events.read(path) if event.kind == "pod.ended"]
+    ended = [event for event in journal.read(path) if event.kind == "pod.ended"]
     assert {(event.reconstructed, event.earliest - CREATED, event.time - CREATED) for event in ended} == {
         (True, 5.75, 60)
     }
@@ -258,7 +259,9 @@ def test_a_quiet_watch_knows_that_nothing_has_changed(tmp_path: Path) -> None:
     pods.changed("MODIFIED", pod("running"), CREATED + 5.5)
     pods.in_step(CREATED + 50)
     pods.listed([], CREATED + 60)
-    assert {event.earliest - CREATED for event in events.read(tmp_path / "events.jsonl") if event.reconstructed} == {50}
+    assert {event.earliest - CREATED for event in journal.read(tmp_path / "events.jsonl") if event.reconstructed} == {
+        50
+    }
 
 
 def test_a_machine_idles_when_its_last_job_has_ended(tmp_path: Path) -> None:
@@ -267,11 +270,11 @@ def test_a_machine_idles_when_its_last_job_has_ended(tmp_path: Path) -> None:
     for uid in ("u-1", "u-2"):
         pods.changed("MODIFIED", pod("running", uid=uid), CREATED + 5.5)
     pods.changed("MODIFIED", pod("ended", uid="u-1"), CREATED + 9.25)
-    assert "machine.idle" not in kinds(events.read(path))
+    assert "machine.idle" not in kinds(journal.read(path))
     pods.changed("MODIFIED", pod("ended", uid="u-2"), CREATED + 9.5)
     pods.changed("MODIFIED", pod("running", uid="u-3"), CREATED + 20)
     pods.changed("DELETED", pod("running", uid="u-3"), CREATED + 30)
-    idle = [(event.occurrence, event.time - CREATED) for event in events.read(path) if event.kind == "machine.idle"]
+    idle = [(event.occurrence, event.time - CREATED) for event in journal.read(path) if event.kind == "machine.idle"]
     assert idle == [("u-2", 9.5), ("u-3", 30)]
 
 
@@ -288,14 +291,14 @@ def pull(uid: str = "u-1") -> dict[str, Any]:
 def test_an_image_pull_is_recorded_whichever_watch_is_ahead(tmp_path: Path, pod_first: bool) -> None:
     path = tmp_path / "events.jsonl"
     pods = handler(path)
-    pulls = watch.Pulls(pods)
+    pulls = Pulls(pods)
     if pod_first:
         pods.changed("MODIFIED", pod("scheduled"), CREATED + 3.5)
     pulls.changed("ADDED", pull(), CREATED + 4.25)
     pulls.changed("ADDED", pull("stranger"), CREATED + 4.25)
     pulls.changed("ADDED", pull(), CREATED + 6)
     pods.changed("MODIFIED", pod("scheduled"), CREATED + 4.5)
-    (pulled,) = (event for event in events.read(path) if event.kind == "pod.pulling")
+    (pulled,) = (event for event in journal.read(path) if event.kind == "pod.pulling")
     assert (pulled.pod_uid, pulled.machine, pulled.time - CREATED, pulled.dag) == ("u-1", "i-1", 4.25, "flights_daily")
 
 

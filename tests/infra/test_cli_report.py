@@ -10,7 +10,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from infra.cli.main import app
-from tidepool.ledger.events import Event, append
+from tidepool.ledger.events import Event
+from tidepool.ledger.journal import append
 from tidepool.prices import book
 from tidepool.prices.book import Price
 from tidepool.report import costs as library

@@ -8,7 +8,8 @@ from rich.console import Console
 from infra.cli import flights, report_view, view
 from infra.cli.dag_run import Screen
 from tidepool.capacity import Capacity, Pool, Tenant
-from tidepool.ledger.events import Event, append
+from tidepool.ledger.events import Event
+from tidepool.ledger.journal import append
 from tidepool.report import timeline
 from tidepool.report.document import document
 

@@ -31,7 +31,8 @@ from infra.local.webhdfs import NotThereError, WebHdfs
 from tidepool import capacity as document
 from tidepool import pod as pods
 from tidepool.job import Job
-from tidepool.ledger import events
+from tidepool.ledger import journal
+from tidepool.ledger.events import Event
 from tidepool.sizing import place
 
 DAGS = Path(__file__).parent / "dags"
@@ -166,11 +167,11 @@ class Local:
 
     def machines_asked(self) -> set[str]:
         """Every machine that was ever bought, by the record."""
-        return {event.machine for event in events.read(self.cloud.events) if event.kind == "machine.asked"}
+        return {event.machine for event in journal.read(self.cloud.events) if event.kind == "machine.asked"}
 
-    def pod_events(self, kind: str, run: str) -> list[events.Event]:
+    def pod_events(self, kind: str, run: str) -> list[Event]:
         """What the record says of the pods of a DAG run."""
-        return [event for event in events.read(self.cloud.events) if event.kind == kind and event.run == run]
+        return [event for event in journal.read(self.cloud.events) if event.kind == kind and event.run == run]
 
     def pid(self, process: str) -> int:
         """The id of one of the cloud's processes; 0 while it does not run."""

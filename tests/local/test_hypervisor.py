@@ -12,7 +12,7 @@ from botocore.exceptions import EndpointConnectionError
 from infra.local.aws import Group
 from infra.local.hypervisor import Hypervisor
 from infra.local.machine import Home, Machine
-from tidepool.ledger import events
+from tidepool.ledger import journal
 from tidepool.ledger.events import Event
 
 GROUP = Group(
@@ -79,7 +79,7 @@ class Cloud:
         return made
 
     def told(self) -> list[tuple[str, str]]:
-        return [(event.kind, event.machine) for event in events.read(self.state / "events.jsonl")]
+        return [(event.kind, event.machine) for event in journal.read(self.state / "events.jsonl")]
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_instance_becomes_a_machine_of_the_groups_first_type_and_ends_with_it
     hypervisor.step()
     hypervisor.step()
     assert cloud.done == ["boot i-1"]
-    [asked] = events.read(cloud.state / "events.jsonl")
+    [asked] = journal.read(cloud.state / "events.jsonl")
     assert (asked.pool, asked.market, asked.instance_type) == ("spot", "spot", "m5.large")
     assert asked.usd_per_hour > 0
     cloud.answer = ([GROUP], {})
@@ -120,7 +120,9 @@ def test_a_new_hypervisor_takes_the_machines_over_and_starts_none_twice(cloud: C
 
 def test_an_end_that_was_not_written_down_is_recorded_by_the_next_hypervisor(cloud: Cloud) -> None:
     cloud.answer = ([], {})
-    events.append(cloud.state / "events.jsonl", Event(1.0, "machine.asked", "i-0", pool="spot", usd_per_hour=0.04))
+    journal.append(cloud.state / "events.jsonl", Event(1.0, "machine.asked", "i-0", pool="spot", usd_per_hour=0.04))
     cloud.hypervisor().step()
     assert cloud.told() == [("machine.asked", "i-0"), ("machine.gone", "i-0")]
+    gone = journal.read(cloud.state / "events.jsonl")[-1]
+    assert (gone.reconstructed, gone.earliest) == (True, 1.0)
     assert cloud.deleted == ["i-0"]

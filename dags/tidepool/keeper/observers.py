@@ -1,0 +1,169 @@
+"""What the keeper's watches tell, recorded: nodes, pods of jobs and image pulls. Each fact once, over restarts too."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from kubernetes.client import ApiException
+
+from tidepool.keeper.facts import Object, machine_id, node_events, pod_events, pod_lost, pull_event
+from tidepool.ledger.events import POD_KINDS, Event, Ledger
+
+_MOST_WAITING = 1000
+
+
+class Nodes:
+    """Records what happens to machines as nodes, and knows which machine a node is."""
+
+    def __init__(self, recorder: Ledger, read: Callable[[str], Object]) -> None:
+        self._recorder = recorder
+        self._read = read
+        self.lost: Callable[[str, float], None] = lambda name, now: None
+        self._machines: dict[str, str] = {}
+
+    def listed(self, nodes: list[Object], now: float) -> None:
+        """Take in what is there on a first look."""
+        for node in nodes:
+            self._take(node, now, live=False)
+
+    def changed(self, kind: str, node: Object, now: float) -> None:
+        """Take in a change as it happens. A node is deleted when its machine is gone: `lost` is told."""
+        if kind == "DELETED":
+            self.lost(node["metadata"]["name"], now)
+        else:
+            self._take(node, now, live=True)
+
+    def in_step(self, now: float) -> None:
+        """Nothing has changed up to now."""
+
+    def machine(self, name: str) -> str:
+        """The machine behind a node; empty for no node or one that is gone."""
+        if name and name not in self._machines:
+            try:
+                self._machines[name] = machine_id(self._read(name))
+            except ApiException as error:
+                if error.status != 404:
+                    raise
+        return self._machines.get(name, "")
+
+    def _take(self, node: Object, now: float, live: bool) -> None:
+        if machine_id(node):
+            self._machines[node["metadata"]["name"]] = machine_id(node)
+        for event in node_events(node, now, live):
+            self._recorder.record(event)
+
+
+class Pods:
+    """Records what happens to the pods of jobs, and machines that idle after them."""
+
+    def __init__(self, recorder: Ledger, machine: Callable[[str], str]) -> None:
+        self._recorder = recorder
+        self._machine = machine
+        self._last: dict[str, Object] = {}
+        self._pulls: dict[str, tuple[Object, float, bool]] = {}
+        # The last that an earlier watch wrote proves that it saw everything until then.
+        self._in_step = recorder.last_time(POD_KINDS)
+
+    def listed(self, pods: list[Object], now: float) -> None:
+        """Take in what is there on a first look, and that what was there before and is not now is gone."""
+        for pod in pods:
+            self._take(pod, now, live=False)
+        here = {pod["metadata"]["uid"] for pod in pods}
+        for event in self._recorder.unfinished():
+            if event.pod_uid not in here:
+                metadata = {"name": event.pod, "uid": event.pod_uid, "namespace": event.namespace}
+                last = self._last.get(event.pod_uid, {"metadata": metadata})
+                self._take(last, now, live=True, gone=True, last_seen=self._in_step)
+        self._in_step = now
+
+    def changed(self, kind: str, pod: Object, now: float) -> None:
+        """Take in a change as it happens."""
+        self._take(pod, now, live=True, gone=kind == "DELETED")
+        self._in_step = now
+
+    def in_step(self, now: float) -> None:
+        """Nothing has changed up to now."""
+        self._in_step = now
+
+    def lost(self, node: str, now: float) -> None:
+        """The node's machine is gone: record that its pods ended, as the API server finds out a minute later."""
+        for pod in list(self._last.values()):
+            if pod.get("spec", {}).get("nodeName") == node:
+                for event in pod_lost(pod, self._machine(node), now):
+                    self._recorder.record(event)
+
+    def pulling(self, event: Object, now: float, live: bool) -> None:
+        """A kubelet fetches an image for a pod; of a pod that is not known yet it is kept until it is."""
+        uid = str((event.get("involvedObject") or {}).get("uid"))
+        self._pulls[uid] = self._pulls.get(uid, (event, now, live))
+        while len(self._pulls) > _MOST_WAITING:  # of other pods than jobs', of which nothing will come
+            self._pulls.pop(next(iter(self._pulls)), None)
+        if uid in self._last:
+            self._take_pull(self._last[uid])
+
+    def _take(self, pod: Object, now: float, live: bool, gone: bool = False, last_seen: float | None = None) -> None:
+        uid = pod["metadata"]["uid"]
+        placed = self._recorder.known("pod.scheduled", uid)
+        machine = placed.machine if placed else self._machine(pod.get("spec", {}).get("nodeName") or "")
+        earliest = 0.0
+        for event in pod_events(pod, machine, now, live, gone, last_seen=last_seen):
+            # A stamp, cut off to seconds, may lie before what was seen happening earlier.
+            timed = dataclasses.replace(event, time=max(event.time, earliest))
+            new = self._recorder.record(timed)
+            earliest = (self._recorder.known(*event.key) or timed).time
+            if new and event.kind == "pod.ended":
+                self._idle(timed, pod)
+        if gone:
+            self._last.pop(uid, None)
+        else:
+            self._last[uid] = pod
+            self._take_pull(pod)
+
+    def _take_pull(self, pod: Object) -> None:
+        placed = self._recorder.known("pod.scheduled", pod["metadata"]["uid"])
+        if placed is not None and (kept := self._pulls.pop(pod["metadata"]["uid"], None)):
+            pulled, now, live = kept
+            told = pull_event(pulled, pod, placed.machine, now, live)
+            self._recorder.record(dataclasses.replace(told, time=max(told.time, placed.time)))
+
+    def _idle(self, ended: Event, pod: Object) -> None:
+        """Record that no job is left on its machine, if so."""
+        node, uid = pod.get("spec", {}).get("nodeName"), pod["metadata"]["uid"]
+        others = (each for each in list(self._last.values()) if each.get("spec", {}).get("nodeName") == node)
+        if node and ended.machine and all(each["metadata"]["uid"] == uid or _is_over(each) for each in others):
+            self._recorder.record(
+                Event(
+                    ended.time,
+                    "machine.idle",
+                    machine=ended.machine,
+                    pool=ended.pool,
+                    occurrence=uid,
+                    reconstructed=ended.reconstructed,
+                    earliest=ended.earliest,
+                )
+            )
+
+
+class Pulls:
+    """Hands the kubelets' events about images to the pods."""
+
+    def __init__(self, pods: Pods) -> None:
+        self._pods = pods
+
+    def listed(self, events: list[Object], now: float) -> None:
+        """Those of the last hour, as the API server keeps them."""
+        for event in events:
+            self._pods.pulling(event, now, live=False)
+
+    def changed(self, kind: str, event: Object, now: float) -> None:
+        """A new one."""
+        if kind == "ADDED":
+            self._pods.pulling(event, now, live=True)
+
+    def in_step(self, now: float) -> None:
+        """Nothing has changed up to now."""
+
+
+def _is_over(pod: Object) -> bool:
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import SparkSession
+if TYPE_CHECKING:  # programs without Spark import this too
+    from pyspark.sql import SparkSession
 
 
 def lake() -> str:

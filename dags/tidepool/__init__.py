@@ -11,20 +11,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tidepool.capacity import CapacityError
     from tidepool.job import JobError
+    from tidepool.operators.dask_cluster import DaskClusterOperator
+    from tidepool.operators.dask_pod import DaskPodOperator
     from tidepool.operators.job_pod import JobPodOperator
+    from tidepool.operators.spark_cluster import SparkClusterOperator
     from tidepool.operators.spark_pod import SparkPodOperator
     from tidepool.outcome import Cause, JobFailed
 
 _HOMES = {
     "CapacityError": "tidepool.capacity",
     "Cause": "tidepool.outcome",
+    "DaskClusterOperator": "tidepool.operators.dask_cluster",
+    "DaskPodOperator": "tidepool.operators.dask_pod",
     "JobError": "tidepool.job",
     "JobFailed": "tidepool.outcome",
     "JobPodOperator": "tidepool.operators.job_pod",
+    "SparkClusterOperator": "tidepool.operators.spark_cluster",
     "SparkPodOperator": "tidepool.operators.spark_pod",
 }
 
-__all__ = ["CapacityError", "Cause", "JobError", "JobFailed", "JobPodOperator", "SparkPodOperator"]
+__all__ = [
+    "CapacityError",
+    "Cause",
+    "DaskClusterOperator",
+    "DaskPodOperator",
+    "JobError",
+    "JobFailed",
+    "JobPodOperator",
+    "SparkClusterOperator",
+    "SparkPodOperator",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -26,6 +26,9 @@ TEAM_LABEL = LABEL_PREFIX + "team"
 JOB_PRIORITY_CLASS = "tidepool-job"
 """The PriorityClass that a job's pod names; infra/ makes it."""
 
+DRIVER_SERVICE_ACCOUNT = "job-driver"
+"""Of every tenant's namespace, made by infra/: a driver of Spark may make and remove the pods of its executors."""
+
 GPU_RESOURCE = "nvidia.com/gpu"
 """The extended resource that GPUs are requested as."""
 

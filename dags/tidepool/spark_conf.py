@@ -37,15 +37,20 @@ def application_file(task: str, application: str) -> str:
     return path if path.startswith("/") else f"{JOBS_FOLDER}/{path}"
 
 
-def settings(task: str, cores: int, memory: SparkMemory, extra: Mapping[str, str]) -> dict[str, str]:
-    """Spark's settings for a pod of this size; `extra` are the author's and win, except over what the size derives."""
-    derived = {key: DERIVED[key] for key in extra if key in DERIVED}
-    if derived:
+def refuse_derived(task: str, extra: Mapping[str, str], derived: Mapping[str, str]) -> None:
+    """Raise JobError where `extra` has settings that follow from what the job asks for."""
+    there = {key: derived[key] for key in extra if key in derived}
+    if there:
         raise JobError(
             f"task {task!r}: "
-            + "; ".join(f"conf {key} is derived from {source}" for key, source in derived.items())
+            + "; ".join(f"conf {key} is derived from {source}" for key, source in there.items())
             + ". Ask for cores and memory instead."
         )
+
+
+def settings(task: str, cores: int, memory: SparkMemory, extra: Mapping[str, str]) -> dict[str, str]:
+    """Spark's settings for a pod of this size; `extra` are the author's and win, except over what the size derives."""
+    refuse_derived(task, extra, DERIVED)
     return {
         "spark.master": f"local[{cores},{TASK_FAILURES}]",
         "spark.driver.memory": f"{memory.heap}m",

@@ -14,7 +14,20 @@ import tidepool
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PURE = ["capacity", "job", "sizing", "spark_conf", "pod", "outcome", "retries", "ladder"]
+PURE = [
+    "capacity",
+    "job",
+    "sizing",
+    "spark_conf",
+    "pod",
+    "outcome",
+    "retries",
+    "ladder",
+    "cluster",
+    "image",
+    "dask_conf",
+    "spark_cluster_conf",
+]
 """Modules of the library that know neither Airflow nor Kubernetes, and that infra's contract may use."""
 
 PURE_INFRA = "naming versions capacity_document aws.allocatable aws.asg_tags aws.machines aws.subnets aws.user_data"
@@ -42,6 +55,7 @@ RULES = [
         "only operators import Airflow",
         (
             "dags/tidepool/*.py",
+            "dags/tidepool/deadlines/**/*.py",
             "dags/tidepool/ledger/**/*.py",
             "dags/tidepool/keeper/**/*.py",
             "dags/tidepool/report/**/*.py",
@@ -53,6 +67,7 @@ RULES = [
         (
             *(f"dags/tidepool/{name}.py" for name in PURE),
             "dags/tidepool/prices/**/*.py",
+            "dags/tidepool/deadlines/**/*.py",
             "dags/tidepool/ledger/**/*.py",
             "dags/tidepool/report/**/*.py",
         ),
@@ -69,7 +84,7 @@ RULES = [
         "the local cloud and the command line also read the ledger",
         ("infra/local/**/*.py", "infra/cli/**/*.py"),
         ("tidepool",),
-        (*LIBRARY, "tidepool.ledger", "tidepool.report", "tidepool.keeper"),
+        (*LIBRARY, "tidepool.deadlines", "tidepool.ledger", "tidepool.report", "tidepool.keeper"),
     ),
     Rule("infra imports no Airflow and no Spark", ("infra/**/*.py",), ("airflow", "pyspark")),
     Rule(

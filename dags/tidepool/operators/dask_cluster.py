@@ -1,0 +1,105 @@
+"""Dask on many machines: a pod with the scheduler and the program, and workers that may be lost and are replaced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+from kubernetes.client import ApiClient, V1Pod
+
+from tidepool import capacity as capacity_document
+from tidepool import cluster, dask_conf, ladder
+from tidepool.capacity import Market
+from tidepool.job import Job, JobError
+from tidepool.operators.dask_pod import DaskPodOperator
+from tidepool.operators.job_pod import NO_POOL
+from tidepool.operators.members import Members
+from tidepool.sizing import place
+
+
+class DaskClusterOperator(DaskPodOperator):
+    """Runs a Python program whose work is more than one machine can do, on Dask workers with machines of their own.
+
+    workers: how many workers' pods. cores, memory, pool, market, exclusive: of each, which gets a whole machine unless
+    they say otherwise; a pod has a worker process for each few cores.
+    scheduler_cores, scheduler_memory: of the pod with scheduler and program, which shares its machine.
+    scheduler_market: where that runs; losing it loses the run, so that is not on spot unless `"spot"`, or None for
+    either.
+    application, application_args, image: as DaskPodOperator's. The other arguments are JobPodOperator's; what they put
+    into the pod (environment, volumes, secrets) the workers have too. deferrable is refused: while the job runs, this
+    task replaces workers that were lost.
+    """
+
+    def __init__(
+        self,
+        *,
+        workers: int = 2,
+        cores: int | None = None,
+        memory: str | None = None,
+        gpus: int = 0,
+        pool: str = NO_POOL,
+        market: Market | None = None,
+        exclusive: bool = True,
+        scheduler_cores: int = 1,
+        scheduler_memory: str = "2Gi",
+        scheduler_market: Market | None = "on-demand",
+        team: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        task = kwargs.get("task_id", "")
+        if type(workers) is not int or workers < 1:
+            raise JobError(f"task {task!r}: workers must be a whole number of at least 1, not {workers!r}")
+        if kwargs.get("deferrable"):
+            raise JobError(f"task {task!r}: deferrable: not with workers' pods, which this task replaces when lost")
+        super().__init__(
+            cores=scheduler_cores,
+            memory=scheduler_memory,
+            market=scheduler_market,
+            exclusive=False,
+            team=team,
+            **{**kwargs, "deferrable": False},
+        )
+        named = None if pool == NO_POOL else pool
+        worker = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, gpus=gpus, team=team)
+        capacity = ladder.offered(capacity_document.load(), market, task)
+        self.workers = workers
+        self.worker_placement = place(worker, capacity)
+        # Where the DAG file is parsed: too little memory for a worker is said there.
+        size = self.worker_placement.cores, self.worker_placement.memory_bytes
+        dask_conf.worker_mib(task, size[1], dask_conf.processes(size[0])[0], beside_program=False)
+        self._members: Members | None = None
+
+    def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
+        """The pod of scheduler and program, which knows its own address."""
+        pod = super().build_pod_request_obj(context, dry_run=dry_run)
+        main = ApiClient().sanitize_for_serialization(pod)
+        return PodGenerator.deserialize_model_dict(cluster.knowing_itself(main))
+
+    def await_pod_start(self, pod: V1Pod) -> None:
+        """Wait until the scheduler's pod has started; from then on it has workers."""
+        super().await_pod_start(pod)
+        running = self.pod_manager.read_pod(self.pod or pod)
+        self._members = Members(self.client, running, self.workers, self._worker)
+        self._members.start()
+
+    def cleanup(self, pod: V1Pod, remote_pod: V1Pod, xcom_result: Any = None, context: Any = None) -> None:
+        """Make no more workers, and delete the scheduler's pod: those that there are go with it."""
+        if self._members is not None:
+            self._members.stop()
+        super().cleanup(pod, remote_pod, xcom_result=xcom_result, context=context)
+
+    def on_kill(self) -> None:
+        """Make no more workers, and delete the scheduler's pod."""
+        if self._members is not None:
+            self._members.stop()
+        super().on_kill()
+
+    def _worker(self, main: dict[str, Any], name: str) -> dict[str, Any]:
+        """The manifest of one worker's pod."""
+        placement = self.worker_placement
+        member = cluster.member(main, placement, capacity_document.load(), dask_conf.ROLE)
+        address = main["status"]["podIP"]
+        return dask_conf.worker(self.task_id, member, placement.cores, placement.memory_bytes, address, name)
+
+    def _command(self) -> list[str]:
+        return dask_conf.scheduler(self._application, self._application_args)

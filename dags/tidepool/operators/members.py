@@ -1,0 +1,96 @@
+"""Keeps a job's main pod in members: makes them, and replaces those that were lost, until it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kubernetes.client import ApiClient, CoreV1Api, V1Pod
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from tidepool import cluster
+from tidepool.capacity import LABEL_PREFIX
+from tidepool.operators.pod_manager import CONFLICT_STATUS
+
+log = logging.getLogger(__name__)
+
+MAIN_LABEL = LABEL_PREFIX + "main"
+"""Of a member: the uid of its main pod."""
+
+LOOK_SECONDS = 5.0
+REPLACEMENTS_PER_MEMBER = 10
+"""A job that loses more than this has another trouble than spot machines."""
+
+_REQUEST_SECONDS = (5, 30)
+Object = dict[str, Any]
+
+
+class Members(threading.Thread):
+    """Looks every few seconds how many members of `main` are alive, and makes what is missing of `count`.
+
+    make: the manifest of a member, from the main pod as JSON and the member's name. Members are numbered; a number is
+    used once, so that one which was made and not answered for is not made twice.
+    """
+
+    def __init__(self, api: CoreV1Api, main: V1Pod, count: int, make: Callable[[Object, str], Object]) -> None:
+        super().__init__(name=f"members of {main.metadata.name}", daemon=True)
+        self._api = api
+        self._main: Object = ApiClient().sanitize_for_serialization(main)
+        self._namespace = main.metadata.namespace
+        self._name = main.metadata.name
+        self._uid = main.metadata.uid
+        self._count = count
+        self._make = make
+        self._stopped = threading.Event()
+        self._next = 0
+        self._said = ""
+
+    def run(self) -> None:
+        """Look and make until stopped. What fails is said once and tried again."""
+        while not self._stopped.is_set():
+            try:
+                self.step()
+                self._said = ""
+            except (ApiException, HTTPError) as error:
+                words = getattr(error, "body", None) or str(error)
+                if words != self._said:
+                    log.warning("Pods of job %s could not be made, trying again: %s", self._name, words)
+                self._said = words
+            self._stopped.wait(LOOK_SECONDS)
+
+    def stop(self) -> None:
+        """Make no more."""
+        self._stopped.set()
+
+    def step(self) -> None:
+        """One look, and what is missing."""
+        selector = f"{MAIN_LABEL}={self._uid}"
+        answer = self._api.list_namespaced_pod(
+            self._namespace, label_selector=selector, _request_timeout=_REQUEST_SECONDS
+        )
+        numbers = [int(pod.metadata.name.rpartition("-")[2]) for pod in answer.items]
+        self._next = max([self._next, *(number + 1 for number in numbers)])
+        alive = [pod for pod in answer.items if pod.status.phase not in ("Succeeded", "Failed")]
+        alive = [pod for pod in alive if pod.metadata.deletion_timestamp is None]
+        for _ in range(self._count - len(alive)):
+            if self._next >= self._count * (1 + REPLACEMENTS_PER_MEMBER):
+                log.error("Job %s has lost %d of its pods; replacing no more", self._name, self._next - len(alive))
+                self.stop()
+            if self._stopped.is_set():
+                return
+            self._create(f"{self._name}-{self._next}")
+
+    def _create(self, name: str) -> None:
+        member = cluster.owned_by(self._make(self._main, name), self._name, self._uid)
+        member["metadata"]["labels"][MAIN_LABEL] = self._uid
+        try:
+            self._api.create_namespaced_pod(self._namespace, member, _request_timeout=_REQUEST_SECONDS)
+        except ApiException as error:
+            if error.status != CONFLICT_STATUS:
+                raise
+        if self._next >= self._count:
+            log.info("Pod %s takes the place of one that was lost", name)
+        self._next += 1

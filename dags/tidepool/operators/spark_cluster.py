@@ -1,0 +1,108 @@
+"""Spark on its Kubernetes scheduler: a driver's pod, and executors on machines of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
+from kubernetes.client import ApiClient, V1Pod
+
+from tidepool import capacity as capacity_document
+from tidepool import cluster, ladder, spark_cluster_conf, spark_conf
+from tidepool.capacity import Market
+from tidepool.image import default_image
+from tidepool.job import Job, JobError
+from tidepool.operators.job_pod import NO_POOL, JobPodOperator
+from tidepool.operators.spark_pod import IMAGE, OWNER_CONF, SPARK_REFUSED
+from tidepool.sizing import Placement, place, spark_memory
+
+
+class SparkClusterOperator(JobPodOperator):
+    """Runs a PySpark program whose work is more than one machine can do, with executors that may be lost and replaced.
+
+    executors: how many, or the fewest and the most, between which Spark chooses by the work that waits.
+    cores, memory, pool, market, exclusive: of each executor, which gets a whole machine unless they say otherwise.
+    driver_cores, driver_memory: of the driver's pod, which shares its machine. driver_market: where the driver runs;
+    losing it loses the run, so that is not on spot unless `"spot"`, or None for either.
+    application, application_args, conf, image: as SparkPodOperator's. The other arguments are JobPodOperator's; what
+    they put into the pod (environment, volumes, secrets) the executors have too.
+
+    The driver's pod runs under the ServiceAccount job-driver, which may make and remove pods of its namespace.
+    """
+
+    refused = SPARK_REFUSED
+
+    def __init__(
+        self,
+        *,
+        application: str,
+        application_args: Sequence[str] = (),
+        conf: Mapping[str, str] | None = None,
+        image: str | None = None,
+        executors: int | tuple[int, int] = 2,
+        cores: int | None = None,
+        memory: str | None = None,
+        gpus: int = 0,
+        pool: str = NO_POOL,
+        market: Market | None = None,
+        exclusive: bool = True,
+        driver_cores: int = 1,
+        driver_memory: str = "2Gi",
+        driver_market: Market | None = "on-demand",
+        team: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        task = kwargs.get("task_id", "")
+        file = spark_conf.application_file(task, application)
+        if gpus:
+            raise JobError(f"task {task!r}: gpus: executors have none; run the program in one pod, by SparkPodOperator")
+        capacity = capacity_document.load()
+        image = default_image(task, IMAGE, capacity) if image is None else capacity.images.get(image, image)
+        count = spark_cluster_conf.executor_count(task, executors)
+        named = None if pool == NO_POOL else pool
+        executor = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, team=team)
+        super().__init__(
+            image=image,
+            cores=driver_cores,
+            memory=driver_memory,
+            market=driver_market,
+            exclusive=False,
+            team=team,
+            **kwargs,
+        )
+        self.executor_placement = place(executor, ladder.offered(capacity, market, task))
+        self._spark_image = image
+        self._executors = count
+        self._application = file
+        self._application_args = list(application_args)
+        self._conf = {**capacity.spark_conf, **(conf or {})}
+        self._schedule_timeout = capacity.schedule_timeout_seconds
+        self.arguments = self._command()
+
+    def resize(self, placement: Placement, context: Any) -> None:
+        """Give the driver another size."""
+        super().resize(placement, context)
+        self.arguments = self.render_template(self._command(), context)
+
+    def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
+        """The driver's pod, which has the executors' with it."""
+        pod = super().build_pod_request_obj(context, dry_run=dry_run)
+        main = ApiClient().sanitize_for_serialization(pod)
+        executor = cluster.member(main, self.executor_placement, capacity_document.load(), spark_cluster_conf.ROLE)
+        return PodGenerator.deserialize_model_dict(spark_cluster_conf.driver(main, executor))
+
+    def _command(self) -> list[str]:
+        executor, driver = self.executor_placement, self.placement
+        settings = spark_cluster_conf.settings(
+            self.task_id,
+            self._spark_image,
+            self._executors,
+            executor,
+            spark_memory(self.task_id, executor.memory_bytes, executor.cores),
+            spark_memory(self.task_id, driver.memory_bytes, driver.cores),
+            self._schedule_timeout,
+            self._conf,
+        )
+        name = "{{ ti.dag_id }}.{{ ti.task_id }}"
+        return spark_conf.spark_submit(name, self._application, self._application_args, {**settings, **OWNER_CONF})

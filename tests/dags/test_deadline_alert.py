@@ -1,0 +1,154 @@
+"""Deadlines as Airflow's alerts, and what a task can know of them."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG, AsyncCallback, DeadlineAlert, DeadlineReference
+from airflow.sdk.definitions.deadline import VariableInterval
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+from airflow.serialization.serialized_objects import DagSerialization
+
+from tidepool.operators import deadline_alert as alerts
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def run(**given: Any) -> SimpleNamespace:
+    usual = {"run_after": NOON, "start_date": NOON + timedelta(minutes=1), "logical_date": NOON}
+    return SimpleNamespace(**usual | given)
+
+
+def dag(*deadlines: DeadlineAlert) -> DAG:
+    return DAG("d", schedule=None, deadline=list(deadlines) or None)
+
+
+async def somebody(who: str, context: dict[str, Any]) -> None:
+    """A callback of an author's."""
+
+
+def test_a_dag_with_a_deadline_is_one_that_airflow_can_store() -> None:
+    alert = alerts.deadline_alert(2 * HOUR)
+    stored = DagSerialization.to_dict(dag(alert))
+    assert stored["dag"]["deadline"]
+    assert alert.reference is DeadlineReference.DAGRUN_QUEUED_AT
+    assert alert.interval == 2 * HOUR
+
+
+def test_an_author_may_bring_a_callback() -> None:
+    alert = alerts.deadline_alert(HOUR, somebody, who="me")
+    assert alert.callback.path.endswith("test_deadline_alert.somebody")
+    assert alert.callback.kwargs == {"who": "me"}
+
+
+def test_a_callback_that_the_triggerer_cannot_await_is_refused() -> None:
+    with pytest.raises(AttributeError, match="not awaitable"):
+        alerts.deadline_alert(HOUR, print)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("within", [timedelta(0), -HOUR])
+def test_a_deadline_before_the_start_is_refused(within: timedelta) -> None:
+    with pytest.raises(ValueError, match="must be longer than 0"):
+        alerts.deadline_alert(within)
+
+
+def test_a_tasks_deadline_has_no_callback_of_the_authors() -> None:
+    with pytest.raises(ValueError, match="give the DAG a deadline"):
+        alerts.deadline_alert(HOUR, somebody, task_id="load")
+
+
+def test_tasks_add_their_deadlines_to_those_of_the_dag() -> None:
+    with_two = dag(alerts.deadline_alert(4 * HOUR))
+    alerts.add_task_deadline(with_two, "load", HOUR)
+    assert [alert.interval for alert in with_two.deadline or []] == [4 * HOUR, HOUR]
+    without = dag()
+    alerts.add_task_deadline(without, "load", HOUR)
+    assert [alert.callback.kwargs["task_id"] for alert in without.deadline or []] == ["load"]
+
+
+def test_a_missed_run_is_said_in_the_triggerers_log(caplog: pytest.LogCaptureFixture) -> None:
+    context = {"dag_run": {"dag_id": "d", "dag_run_id": "r", "state": "running"}, "deadline": {}}
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(alerts.missed(within=7200, context=context))
+    said = "run r of DAG d missed its deadline: not done 2:00:00 after the run was queued (running)"
+    assert caplog.messages == [said]
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        ({"r": {"load": "running"}}, "not done 1:00:00 after the run was queued (running)"),
+        ({"r": {"load": "failed"}}, "(failed)"),
+        ({"r": {"load": None}}, "(not started)"),
+        ({}, "(not started)"),
+        ({"r": {"load": "success"}}, ""),
+        ({"r": {"load": "skipped"}}, ""),
+    ],
+)
+def test_a_task_that_is_done_has_not_missed_its_deadline(
+    states: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def get_task_states(**given: Any) -> dict[str, Any]:
+        asked.append(given)
+        return states
+
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", get_task_states)
+    context = {"dag_run": {"dag_id": "d", "dag_run_id": "r", "state": "running"}}
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(alerts.missed(within=3600, task_id="load", context=context))
+    assert asked == [{"dag_id": "d", "task_ids": ["load"], "run_ids": ["r"]}]
+    assert all(said in message for message in caplog.messages)
+    assert len(caplog.messages) == bool(said)
+
+
+def test_the_earliest_deadline_that_a_task_can_know_is_due() -> None:
+    callback = AsyncCallback(alerts.missed)
+    known = [
+        alerts.deadline_alert(3 * HOUR),
+        DeadlineAlert(DeadlineReference.DAGRUN_LOGICAL_DATE, 4 * HOUR, callback),
+        DeadlineAlert(DeadlineReference.FIXED_DATETIME(NOON), 5 * HOUR, callback),
+    ]
+    unknown = [
+        DeadlineAlert(DeadlineReference.AVERAGE_RUNTIME(max_runs=5), HOUR, callback),
+        DeadlineAlert(DeadlineReference.DAGRUN_QUEUED_AT, VariableInterval("x"), callback),
+        alerts.deadline_alert(HOUR, task_id="another"),
+    ]
+    for count, hours in ((3, 3), (2, 4), (1, 5)):
+        assert alerts.due(dag(*known[3 - count :], *unknown), run()) == NOON + hours * HOUR
+    assert alerts.due(dag(*unknown), run()) is None
+    assert alerts.due(dag(), run()) is None
+
+
+def test_a_run_counts_from_when_it_was_due_and_a_backfill_from_its_start() -> None:
+    limit = dag(alerts.deadline_alert(2 * HOUR))
+    assert alerts.due(limit, run(start_date=NOON + HOUR)) == NOON + 2 * HOUR
+    assert alerts.due(limit, run(start_date=NOON + 48 * HOUR)) == NOON + 50 * HOUR
+    assert alerts.due(limit, run(start_date=None)) == NOON + 2 * HOUR
+
+
+class Past:
+    """A task instance that has earlier runs."""
+
+    map_index = -1
+
+    def __init__(self, *durations: float | None) -> None:
+        self.durations = durations
+
+    def get_previous_ti(self, state: str, logical_date: datetime | None, map_index: int) -> SimpleNamespace | None:
+        assert state == "success"
+        index = 0 if logical_date is None else NOON.day - logical_date.day
+        if index >= len(self.durations):
+            return None
+        return SimpleNamespace(duration=self.durations[index], logical_date=NOON - (index + 1) * timedelta(days=1))
+
+
+def test_past_runtimes_are_those_of_good_attempts_newest_first() -> None:
+    assert alerts.past_runtimes(Past(10.0, None, 30.0)) == (10.0, 30.0)
+    assert alerts.past_runtimes(Past(*range(1, 20)), count=3) == (1, 2, 3)
+    assert alerts.past_runtimes(Past()) == ()

@@ -80,7 +80,7 @@ def greedy(moment: Moment) -> Market | None:
 
 
 def uniform_progress(moment: Moment) -> Market | None:
-    """Wu et al., "Can't Be Late: Optimizing Spot Instance Savings under Deadlines", NSDI 24, section 5.
+    """Wu et al., "Can't Be Late: Optimizing Spot Instance Savings under Deadlines", NSDI 24.
 
     The job keeps to the line from (0, 0) to (deadline, work). Its rules: spot whenever it is there, and until it is
     reclaimed; idle and behind the line, on-demand; from there back only when ahead of where the line is in 2d; idle

@@ -119,9 +119,15 @@ def load(text: str) -> Breaker:
     """What `dump` wrote; a closed breaker for anything else, as nothing that is kept here may ever fail a job."""
     try:
         body = json.loads(text)
-        numbers = {key: float(body[key]) for key in ("opened", "retry", "probing", "closed")}
-        lists = {key: tuple(float(time) for time in body[key]) for key in ("starts", "reclaims")}
-        return Breaker(**numbers, **lists, failures=int(body["failures"]))
+        return Breaker(
+            opened=float(body["opened"]),
+            failures=int(body["failures"]),
+            retry=float(body["retry"]),
+            probing=float(body["probing"]),
+            closed=float(body["closed"]),
+            starts=tuple(float(time) for time in body["starts"]),
+            reclaims=tuple(float(time) for time in body["reclaims"]),
+        )
     except (KeyError, TypeError, ValueError):
         return Breaker()
 

@@ -70,10 +70,12 @@ def test_what_was_seen_last_outlives_the_pod() -> None:
     evicted = pod("Failed", 3, deletionTimestamp="2026-11-22T10:00:00Z")
     watch = watched(([pod("Pending")], [("MODIFIED", pod("Running", 2)), ("DELETED", evicted)]))
     assert watch.last == evicted
+    assert watch.is_gone
 
 
 def test_a_final_phase_is_the_end() -> None:
-    assert watched(([pod("Running")], [("MODIFIED", pod("Succeeded", 2))])).last == pod("Succeeded", 2)
+    watch = watched(([pod("Running")], [("MODIFIED", pod("Succeeded", 2))]))
+    assert (watch.last, watch.is_gone) == (pod("Succeeded", 2), False)
 
 
 def test_a_pod_that_had_ended_before_is_seen_as_it_ended() -> None:
@@ -92,7 +94,7 @@ def test_it_goes_on_after_an_outage_and_after_a_watch_that_ran_out() -> None:
 
 def test_a_pod_that_went_during_an_outage_has_ended() -> None:
     watch = watched(([pod("Running")], []), (ApiException(status=503), []), ([], []))
-    assert watch.last == pod("Running")
+    assert (watch.last, watch.is_gone) == (pod("Running"), True)
 
 
 def test_a_stopped_watch_calls_nobody() -> None:

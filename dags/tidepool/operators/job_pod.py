@@ -24,7 +24,7 @@ from tidepool import capacity as capacity_document
 from tidepool import ladder, retries
 from tidepool import pod as pods
 from tidepool.capacity import Market, Pool
-from tidepool.job import Job, JobError
+from tidepool.job import Job, JobError, quantity
 from tidepool.ladder import Breaker, Clocks, Rung
 from tidepool.operators import evidence, lease, reattach
 from tidepool.operators.breakers import Breakers
@@ -153,7 +153,7 @@ class JobPodOperator(KubernetesPodOperator):
         self._about_pod = False
 
     @classmethod
-    def partial(cls, **kwargs: Any) -> OperatorPartial:  # type: ignore[override]
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
         """Airflow's, with the retries that a mapped task has besides its author's: the scheduler reads them here."""
         made: OperatorPartial = super().partial(**kwargs)
         defaults = getattr(made.kwargs.get("dag"), "default_args", None) or {}
@@ -189,7 +189,7 @@ class JobPodOperator(KubernetesPodOperator):
         """The pod, with its owner, its lease and the name that follows from its owner on it."""
         if self._rung is not None:
             on_rung = dataclasses.replace(self.placement, pools=self._rung.pools)
-            self.pod_template_dict = pods.manifest(on_rung, self.image, capacity_document.load())
+            self.pod_template_dict = pods.manifest(on_rung, str(self.image), capacity_document.load())
         pod = super().build_pod_request_obj(context, dry_run=dry_run)
         if context is not None:
             ti = context["ti"]
@@ -404,17 +404,22 @@ class JobPodOperator(KubernetesPodOperator):
     def _failed(self, found: Outcome) -> JobFailed:
         """The exception for an end, with what the next attempt has to know of this one."""
         pool = self._pool()
-        if found.cause in retries.PLATFORM and found is not WORKER_STOPPED and self._rung is not None:
+        # A worker that has to go says nothing of the pool.
+        where = {} if found is WORKER_STOPPED else {"pool": pool.name, "market": pool.market}
+        if where and found.cause in retries.PLATFORM and self.pod is not None:
             self.breakers.tell(pool.name, Breaker.lost)
         capacity = ladder.offered(capacity_document.load(), self.market, self.task_id)
-        return JobFailed(
-            self._pod_name(),
-            found,
-            pool=pool.name,
-            market=pool.market,
-            memory_bytes=self.placement.memory_bytes,
-            largest_bytes=ladder.largest(self.job, capacity),
-        )
+        largest = ladder.largest(self.job, capacity)
+        return JobFailed(self._pod_name(), found, memory_bytes=self._memory(), largest_bytes=largest, **where)
+
+    def _memory(self) -> int:
+        """The memory limit that the pod had: after a deferral only the pod itself knows."""
+        spec = self.pod.spec if self.pod is not None else None
+        for container in (spec.containers if spec is not None else None) or []:
+            limits = (container.resources.limits if container.resources is not None else None) or {}
+            if container.name == self.base_container_name and "memory" in limits:
+                return quantity(limits["memory"])
+        return self.placement.memory_bytes
 
     def _pool(self) -> Pool:
         """Where the pod is or was, as far as is known."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,7 +47,7 @@ class Launch:
         rungs: Sequence[Rung],
         create: Callable[[Rung], V1Pod],
         limits: Limits,
-        log: logging.Logger,
+        log: Any,
         container: str = "base",
         log_events: bool = True,
     ) -> None:

@@ -304,7 +304,8 @@ def stuck(pod: Object, events: Sequence[Object], waited: float, clocks: Clocks) 
         words = str(said.get("message") or said["reason"])
         return Stuck(f"the autoscaler after {waited:.0f} s: {words}", any(full in words for full in FULL))
     if now is Stage.ASKED and waited >= clocks.ask:
-        return Stuck(f"no machine was asked for within {clocks.ask:.0f} s")
+        # Only machines that the pod may use are said to have too little left: they are there, and busy.
+        return Stuck(f"no machine was asked for within {clocks.ask:.0f} s", "Insufficient " in _scheduler(pod))
     if waited >= clocks.buy:
         return Stuck(f"a machine was asked for and has not come within {clocks.buy:.0f} s")
     return None
@@ -332,6 +333,14 @@ def hopeless(pod: Object, container: str) -> str:
         refused = reason in _PULLING and any(words in message.lower() for words in _REFUSED_BY_REGISTRY)
         if status.get("name") == container and (reason in _NEVER or refused):
             return f"{reason}: {message}"
+    return ""
+
+
+def _scheduler(pod: Object) -> str:
+    """What the scheduler says of the pod."""
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "PodScheduled":
+            return str(condition.get("message") or "")
     return ""
 
 

@@ -106,6 +106,40 @@ def test_a_worker_that_dies_at_any_call_leaves_one_pod_at_most_which_is_gone_on_
         assert len(set(runs)) <= 2, step
 
 
+class Flaky(Mortal):
+    """The same, but the worker lives: the connection broke at one call, before or after that was made."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            self.calls.append(name)
+            self._left -= 1
+            if self._left == 0 and not self._is_made:
+                raise ProtocolError("connection reset")
+            answer = getattr(self._kubernetes, name)(*arguments, **keywords)
+            if self._left == 0:
+                raise ProtocolError("connection reset")
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("is_made", [False, True], ids=["before the call", "before its answer"])
+@pytest.mark.parametrize("moves", [False, True], ids=["runs at once", "moves up the ladder"])
+def test_a_connection_that_breaks_at_any_call_costs_nothing(
+    capacity_file: object, clock: Clock, kubernetes: Kubernetes, is_made: bool, moves: bool
+) -> None:
+    steps = calls_of_a_run(Kubernetes())
+    for step in range(1, steps + 25 * moves):
+        world = Kubernetes()
+        if moves:
+            world.phase = lambda body: (
+                "Running" if body["metadata"]["labels"]["tidepool.dev/pool"] == "on-demand-small" else "Pending"
+            )
+        task(Flaky(world, step, is_made), startup_check_interval_seconds=20).execute(context())
+        assert (world.most_live, world.pods) == (1, {}), step
+        assert len(world.created) == 1 + moves, step
+
+
 def test_the_pod_of_an_attempt_has_one_name_whoever_asks(kubernetes: Kubernetes) -> None:
     task(kubernetes).execute(context())
     task(kubernetes).execute(context())

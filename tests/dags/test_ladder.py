@@ -191,6 +191,14 @@ def test_a_full_pool_is_not_the_markets_fault() -> None:
     assert full.is_full
 
 
+@pytest.mark.parametrize(("says", "full"), [("1 Insufficient cpu", True), ("1 node(s) didn't match", False)])
+def test_a_pool_whose_machines_are_all_busy_is_full_and_not_without_machines(says: str, full: bool) -> None:
+    condition = {"type": "PodScheduled", "status": "False", "message": f"0/3 nodes are available: {says}."}
+    found = stuck({"status": {"phase": "Pending", "conditions": [condition]}}, [], 60, Clocks())
+    assert found is not None
+    assert found.is_full is full
+
+
 def test_the_way_of_a_pod_is_told_once_a_step() -> None:
     journey = Journey(NOW)
     told = [journey.at(Stage.ASKED, NOW), journey.at(Stage.ASKED, NOW + 5), journey.at(Stage.PULLING, NOW + 71)]

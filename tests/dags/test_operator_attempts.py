@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 from airflow.sdk import DAG, ExceptionRetryPolicy, RetryAction
 from airflow.sdk.exceptions import TaskDeferred
+from airflow.sdk.execution_time import task_runner
 from airflow.serialization.serialized_objects import DagSerialization
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
@@ -170,6 +173,14 @@ def test_a_pod_that_its_machine_refuses_is_asked_for_again(kubernetes: Kubernete
     kubernetes.create_namespaced_pod = created  # type: ignore[method-assign]
     task(kubernetes).execute(context())
     assert len(kubernetes.created) == 2
+
+
+def test_where_a_pod_landed_that_might_land_anywhere_is_read_from_its_machine(kubernetes: Kubernetes) -> None:
+    kubernetes.phase = lambda body: "Running" if len(pools_of(body)) > 1 else "Pending"
+    kubernetes.nodes = {"i-1": node() | {"metadata": {"labels": {"tidepool.dev/pool": "on-demand-small"}}}}
+    kubernetes.script = lambda name: kubernetes.end(name, "Failed", 1, "Error")
+    error = failed(task(kubernetes))
+    assert (error.pool, error.market) == ("on-demand-small", "on-demand")
 
 
 # The clocks of a pod that has its machine.
@@ -446,3 +457,25 @@ def test_a_deferred_task_leaves_the_worker_on_its_last_rung(kubernetes: Kubernet
     (pod,) = kubernetes.pods.values()
     until = datetime.fromisoformat(pod.metadata.annotations["tidepool.dev/lease"])
     assert until.timestamp() - datetime.now(UTC).timestamp() > lease.DEFERRED_SECONDS - 60
+
+
+@pytest.mark.parametrize(
+    ("cause", "state", "delay"),
+    [
+        (Cause.SPOT_RECLAIM, "up_for_retry", 5.0),
+        (Cause.APP_ERROR, "up_for_retry", None),
+        (Cause.IMAGE_PULL, "failed", None),
+    ],
+)
+def test_airflows_task_runner_does_what_the_policy_says(
+    kubernetes: Kubernetes, cause: Cause, state: str, delay: float | None
+) -> None:
+    """Airflow's own code between an exception and the message to its server."""
+    ti = mock.MagicMock(task=task(kubernetes), try_number=1, stats_tags={}, rendered_map_index=None)
+    ti._ti_context_from_server = SimpleNamespace(max_tries=15, should_retry=True)
+    error = JobFailed("p", Outcome(cause, "because"))
+    message, found = task_runner._handle_current_task_failed(ti, error, mock.MagicMock(), context(1, Store()))
+    assert found == state
+    assert getattr(message, "retry_delay_seconds", None) == delay
+    if state == "up_for_retry":
+        assert message.retry_reason.startswith(f"{cause}: ")

@@ -425,7 +425,7 @@ class JobPodOperator(KubernetesPodOperator):
         """Where the pod is or was, as far as is known."""
         pools = self._rung.pools if self._rung is not None else self.placement.pools
         labels = self.pod.metadata.labels if self.pod is not None else None
-        name = (labels or {}).get(capacity_document.POOL_LABEL)
+        name = (self._launch.landed if self._launch else "") or (labels or {}).get(capacity_document.POOL_LABEL)
         return next((pool for pool in pools if pool.name == name), pools[0])
 
     def _stopped(self, context: Any) -> Outcome:

@@ -37,7 +37,10 @@ class Limits:
 
 
 class Launch:
-    """Brings one attempt's pod to run. create: makes the pod of a rung, once the one before it is gone."""
+    """Brings one attempt's pod to run. create: makes the pod of a rung, once the one before it is gone.
+
+    landed: the pool whose machine the pod has, once it has one.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class Launch:
         self._log = log
         self._container = container
         self._log_events = log_events
+        self.landed = ""
         self._began = time.time()
         self._step = 0
         self._refusals = 0
@@ -115,7 +119,8 @@ class Launch:
                 self._log.info("Pod %s on %s: %s", pod.metadata.name, self.rung.name, line)
             if reached not in (Stage.ASKED, Stage.BUYING) and not has_machine:
                 has_machine = True
-                self._breakers.tell(self._pool(seen), Breaker.started)
+                self.landed = self._pool(seen)
+                self._breakers.tell(self.landed, Breaker.started)
             if reached is Stage.STARTED:
                 return self._refused(seen)
             if reached in (Stage.ASKED, Stage.BUYING):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tidepool.operators.job_pod import JobPodOperator
     from tidepool.operators.spark_cluster import SparkClusterOperator
     from tidepool.operators.spark_pod import SparkPodOperator
+    from tidepool.operators.sparkling_water import SparklingWaterPodOperator
     from tidepool.outcome import Cause, JobFailed
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "JobPodOperator": "tidepool.operators.job_pod",
     "SparkClusterOperator": "tidepool.operators.spark_cluster",
     "SparkPodOperator": "tidepool.operators.spark_pod",
+    "SparklingWaterPodOperator": "tidepool.operators.sparkling_water",
 }
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "JobPodOperator",
     "SparkClusterOperator",
     "SparkPodOperator",
+    "SparklingWaterPodOperator",
 ]
 
 

@@ -11,7 +11,7 @@ from infra.settings import patterns
 from infra.settings.model import Airflow, GitDags, Hdfs, Images, Jobs, Lake, Monitoring, Services, Tenant
 from infra.settings.strict import Table
 
-OWN_IMAGES = ("spark", "airflow", "hdfs")
+OWN_IMAGES = ("spark", "airflow", "hdfs", "dask", "h2o")
 """The images of this repository, which `images.build` builds and pushes."""
 
 RESERVED_TENANTS = ("airflow", "hdfs", "monitoring", "platform", "system")
@@ -31,9 +31,9 @@ OWN_HDFS_LAKE = "/lake"
 
 
 def wanted_images(deployed: Services) -> tuple[str, ...]:
-    """Those of this repository's images that an environment with these services runs."""
+    """Those of this repository's images that an environment with these services can't do without."""
     there = {"spark": True, "airflow": deployed.airflow is not None, "hdfs": deployed.hdfs is not None}
-    return tuple(name for name in OWN_IMAGES if there[name])
+    return tuple(name for name in OWN_IMAGES if there.get(name, False))
 
 
 def machines_of_hdfs(hdfs: Hdfs | None) -> int:

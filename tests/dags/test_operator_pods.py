@@ -212,10 +212,14 @@ def test_the_public_names_are_these() -> None:
     assert sorted(tidepool.__all__) == [
         "CapacityError",
         "Cause",
+        "DaskClusterOperator",
+        "DaskPodOperator",
         "JobError",
         "JobFailed",
         "JobPodOperator",
+        "SparkClusterOperator",
         "SparkPodOperator",
+        "SparklingWaterPodOperator",
     ]
     for name in tidepool.__all__:
         assert getattr(tidepool, name).__name__ == name

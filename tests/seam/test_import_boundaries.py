@@ -26,6 +26,7 @@ PURE = [
     "cluster",
     "image",
     "dask_conf",
+    "h2o_conf",
     "spark_cluster_conf",
 ]
 """Modules of the library that know neither Airflow nor Kubernetes, and that infra's contract may use."""

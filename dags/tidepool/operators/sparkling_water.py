@@ -1,0 +1,33 @@
+"""H2O Sparkling Water in one pod: models on H2O, data by Spark, in one JVM on a machine of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tidepool import capacity as capacity_document
+from tidepool import h2o_conf
+from tidepool.image import default_image
+from tidepool.operators.spark_pod import SparkPodOperator
+
+IMAGE = "h2o"
+
+
+class SparklingWaterPodOperator(SparkPodOperator):
+    """Runs a PySpark program with H2O inside Spark's JVM: `H2OContext.getOrCreate()` is the job's own H2O cluster.
+
+    Its Spark is 3.5, the newest that Sparkling Water has. H2O's frames and models are in Spark's heap.
+    The arguments are SparkPodOperator's. image: the capacity document's `h2o` unless given.
+    """
+
+    def __init__(
+        self,
+        *,
+        application: str,
+        conf: Mapping[str, str] | None = None,
+        image: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        capacity = capacity_document.load()
+        image = default_image(kwargs.get("task_id", ""), IMAGE, capacity) if image is None else image
+        super().__init__(application=application, conf={**h2o_conf.SETTINGS, **(conf or {})}, image=image, **kwargs)

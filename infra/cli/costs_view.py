@@ -13,6 +13,7 @@ from tidepool.report.costs import GROUPS, By, Costs, Row, plain
 _MANY_SECONDS = 36_000
 _TITLES = {"unattributed": "unknown"}
 _SHORTEST_NAME = 4
+_FEWEST_FOR_NAMES = 20
 _GAP = "  "
 
 
@@ -27,7 +28,7 @@ def show(costs: Costs, console: Console, limit: int) -> None:
 def table(costs: Costs, limit: int, width: int) -> Table:
     """A line a row, what is nobody's, and the sum; categories that nothing belongs to have no column.
 
-    Figures are whole in any width; names share what is left of it.
+    Figures are whole; names share what they leave, and where that is little, shares and pods have no column.
     """
     unit = _unit(costs)
     used = [category for category in CATEGORIES if costs.total.amounts[category].held]
@@ -41,8 +42,13 @@ def table(costs: Costs, limit: int, width: int) -> Table:
     lines.append(["all", *blank, *_line(costs.total, costs, used, unit)])
 
     titles = [*names, "pods", *(_TITLES.get(category, category) for category in used), "all", "USD", "share"]
-    widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
-    left = width - sum(widths[len(names) :]) - len(_GAP) * (len(widths) - 1)
+    for spare in ("share", "pods", ""):
+        widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
+        left = width - sum(widths[len(names) :]) - len(_GAP) * (len(widths) - 1)
+        if spare and left < min(sum(widths[: len(names)]), _FEWEST_FOR_NAMES):
+            index = titles.index(spare)
+            for line in (titles, *lines):
+                del line[index]
     made = Table(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), header_style="bold")
     for title, wide in zip(names, _fitted(widths[: len(names)], left), strict=True):
         made.add_column(title, no_wrap=True, overflow="ellipsis", width=wide)
@@ -143,4 +149,5 @@ def _share(total: Amount, costs: Costs) -> str:
 
 
 def _figure(seconds: float, unit: int) -> str:
-    return f"{seconds / unit:,.1f}" if seconds else "-"
+    digits = 1 if unit == 1 else 2
+    return f"{seconds / unit:,.{digits}f}" if seconds else "-"

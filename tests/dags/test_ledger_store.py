@@ -145,6 +145,8 @@ def test_a_report_on_a_day_reads_what_was_there_and_not_the_year(store: Store) -
             Event(20, "machine.gone", "old"),
             Event(15, "pod.queued", pod_uid="old"),
             Event(16, "pod.ended", pod_uid="old", machine="old"),
+            Event(17, "pod.queued", pod_uid="lost"),
+            Event(18, "pod.running", pod_uid="lost", machine="old"),
             Event(30, "machine.asked", "there"),
             Event(31, "pod.queued", pod_uid="there"),
             Event(60, "machine.gone", "there"),

@@ -5,7 +5,9 @@ import pytest
 
 from tidepool.capacity import Capacity, Pool, Tenant
 from tidepool.ledger.events import Event
+from tidepool.prices.book import PriceBook
 from tidepool.report import timeline
+from tidepool.report.costs import costs
 from tidepool.report.timeline import Report
 
 
@@ -143,3 +145,17 @@ def check_sums(report: Report) -> tuple[int, int, int]:
     assert comparison.always_on_day == report.peak.usd_per_hour * 24
     assert report.bought <= comparison.period * max(1, report.peak.count)
     return report.bought, report.used, report.idle
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_the_demos_report_and_the_ledgers_bill_tell_the_same_sum(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - a repeatable one is wanted
+    told: list[Event] = []
+    for number in range(5):
+        asked, ready, gone = sorted(chance.uniform(0, 500) for _ in range(3))
+        kept = chance.random() < 0.8
+        told += machine(f"i-{number}", asked, ready, gone if kept else None, chance.choice(["spot", "big"]))
+    demo = timeline.report(told, CAPACITY, now=600)
+    ledger = costs(told, PriceBook(), "pool", 0, 600).bill
+    assert ledger.seconds == pytest.approx(demo.bought / 1000)
+    assert ledger.usd == pytest.approx(float(demo.comparison.bought))

@@ -1,3 +1,4 @@
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -130,7 +131,7 @@ def test_a_restart_of_the_watch_records_nothing_twice_and_what_vanished_meanwhil
     after.listed([pod("running")], CREATED + 30)
     after.listed([], CREATED + 40)
     told = journal.read(path)
-    assert kinds(told) == ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "machine.idle", "pod.gone"]
+    assert kinds(told) == ["pod.queued", "pod.scheduled", "pod.running", "machine.idle", "pod.ended", "pod.gone"]
     assert [event.time - CREATED for event in told] == [0.5, 3.625, 5, 40, 40, 40]
     assert [event.reconstructed for event in told] == [False, False, True, True, True, True]
     assert [event.earliest for event in told] == [0, 0, 0, CREATED + 30, CREATED + 30, CREATED + 30]
@@ -230,7 +231,7 @@ def test_the_watch_outlives_the_api_server_and_lists_again(tmp_path: Path, monke
     path = tmp_path / "events.jsonl"
     with pytest.raises(KeyboardInterrupt):
         watch.follow(server, handler(path), "pods")
-    assert kinds(journal.read(path)) == [*LIFE[:-1], "machine.idle", "pod.gone"]
+    assert kinds(journal.read(path)) == [*LIFE[:3], "machine.idle", "pod.ended", "pod.gone"]
     assert server.versions == ["7", "99", "7", "7"]
     assert pauses == [0.2, 0.4, 0.8]
 
@@ -350,3 +351,29 @@ def test_no_annotation_stops_the_watch(attempt: str) -> None:
     assert len(told.dag) == 250
     assert told.memory_bytes < 2**63
     assert events.loads(events.dumps(told)) == told
+
+
+class Killed(Exception):
+    """In place of SIGKILL."""
+
+
+@pytest.mark.parametrize("writes", range(6))
+def test_killed_between_any_two_writes_the_next_watch_records_the_rest(tmp_path: Path, writes: int) -> None:
+    path = tmp_path / "events.jsonl"
+    left = writes
+
+    class Dying(Recorder):
+        def record(self, event: Event) -> bool:
+            nonlocal left
+            if left == 0:
+                raise Killed
+            left -= 1
+            return super().record(event)
+
+    pods = Pods(Dying(path), lambda name: "i-1")
+    with contextlib.suppress(Killed):
+        pods.changed("MODIFIED", pod("ended"), CREATED + 9.5)
+        pods.changed("DELETED", pod("ended"), CREATED + 10)
+    handler(path).listed([pod("ended")], CREATED + 20)
+    handler(path).listed([], CREATED + 30)
+    assert kinds(journal.read(path)) == [*LIFE[:3], "machine.idle", "pod.ended", "pod.gone"]

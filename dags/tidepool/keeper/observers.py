@@ -110,10 +110,10 @@ class Pods:
         for event in pod_events(pod, machine, now, live, gone, last_seen=last_seen):
             # A stamp, cut off to seconds, may lie before what was seen happening earlier.
             timed = dataclasses.replace(event, time=max(event.time, earliest))
-            new = self._recorder.record(timed)
+            if event.kind == "pod.ended" and self._recorder.known(*event.key) is None:
+                self._idle(timed, pod)  # before the end: killed in between, the next watch does both
+            self._recorder.record(timed)
             earliest = (self._recorder.known(*event.key) or timed).time
-            if new and event.kind == "pod.ended":
-                self._idle(timed, pod)
         if gone:
             self._last.pop(uid, None)
         else:

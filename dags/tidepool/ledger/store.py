@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from tidepool.ledger import schema
-from tidepool.ledger.events import MACHINE_KINDS, Event
+from tidepool.ledger.events import MACHINE_KINDS, POD_KINDS, Event
 from tidepool.ledger.migrations import run as migrations
 from tidepool.prices.book import Price
 
@@ -118,18 +118,20 @@ class Store:
         if until is not None:
             chosen = chosen.where(table.c.time <= until)
         if since > 0:
-            gone, ended = table.alias(), table.alias()
+            gone, pods = table.alias(), table.alias()
+            machines_over = sa.select(gone.c.machine).where(gone.c.kind == "machine.gone", gone.c.time < since)
+            # A pod is over with its machine, whether or not anybody wrote that down.
+            pods_over = sa.select(pods.c.pod_uid).where(
+                pods.c.kind.in_(POD_KINDS),
+                sa.or_(
+                    sa.and_(pods.c.kind.in_(_ENDS), pods.c.time < since),
+                    pods.c.machine.in_(machines_over),
+                ),
+            )
             chosen = chosen.where(
                 sa.case(
-                    (
-                        table.c.kind.in_(MACHINE_KINDS),
-                        table.c.machine.not_in(
-                            sa.select(gone.c.machine).where(gone.c.kind == "machine.gone", gone.c.time < since)
-                        ),
-                    ),
-                    else_=table.c.pod_uid.not_in(
-                        sa.select(ended.c.pod_uid).where(ended.c.kind.in_(_ENDS), ended.c.time < since)
-                    ),
+                    (table.c.kind.in_(MACHINE_KINDS), table.c.machine.not_in(machines_over)),
+                    else_=table.c.pod_uid.not_in(pods_over),
                 )
             )
         yield from self._select(chosen)

@@ -176,8 +176,10 @@ def test_a_lost_answer_to_create_is_no_second_pod_and_no_orphan(kubernetes: Kube
 def test_a_pod_of_that_name_that_is_not_ours_is_not_touched(kubernetes: Kubernetes) -> None:
     name = pod_name("clean", "d", "clean", "r", -1, 1)
     kubernetes.put(name, labels={**OURS, "dag_id": "somebody-elses"})
+    operator = task(kubernetes, durable=False)
     with pytest.raises(NotOursError, match=r"is there already and not this attempt's; it is of .*somebody-elses"):
-        task(kubernetes, durable=False).execute(context())
+        operator.execute(context())
+    operator.on_kill()
     assert name in kubernetes.pods
 
 

@@ -16,6 +16,7 @@ from airflow.sdk.execution_time import task_runner
 from airflow.serialization.serialized_objects import DagSerialization
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import ProtocolError
 
 from tests.dags.fake_kubernetes import Clock, Kubernetes, Store, Watch, context, task
 from tidepool import Cause, JobError, JobFailed, JobPodOperator, SparkPodOperator
@@ -331,6 +332,33 @@ def test_errors_that_are_not_about_the_pod_follow_the_authors_retries() -> None:
     told = [policy.evaluate(ApiException(status=400), attempt, 13, context(attempt, store)) for attempt in (1, 2)]
     assert [each.action for each in told] == [RetryAction.RETRY, RetryAction.FAIL]
     assert told[0].retry_delay is None  # Airflow's own: the author's
+
+
+@pytest.mark.parametrize("error", [ApiException(status=503), ProtocolError("connection reset")])
+def test_an_outage_of_the_api_server_does_not_use_up_the_authors_retries(error: Exception) -> None:
+    policy, store = CauseRetryPolicy(author=0), Store()
+    told = [policy.evaluate(error, attempt, 12, context(attempt, store)).action for attempt in range(1, 12)]
+    assert told == [RetryAction.RETRY] * 10 + [RetryAction.FAIL]
+
+
+def test_a_task_that_was_cleared_begins_its_ladder_anew(kubernetes: Kubernetes) -> None:
+    store = Store()
+    store.set(
+        STORE_KEY, [{"number": n, "cause": "spot_reclaim", "pool": "spot-small", "market": "spot"} for n in (1, 2)]
+    )
+    told = context(3, store)
+    told["ti"].max_tries = 2 + 15
+    task(kubernetes).execute(told)
+    assert pools_of(kubernetes.bodies[0]) == ["spot-small"]
+
+
+def test_a_pod_that_is_taken_over_goes_on_from_the_rung_that_it_is_on(kubernetes: Kubernetes, clock: Clock) -> None:
+    kubernetes.put("left", "Pending", labels={"tidepool.dev/pool": "on-demand-small"})
+    kubernetes.phase = lambda body: "Running"
+    task(kubernetes).execute(context(2))
+    assert clock.passed >= 60  # it waited where it was, and then for whichever comes first
+    assert [pools_of(body) for body in kubernetes.bodies] == [["spot-small", "on-demand-small"]]
+    assert kubernetes.most_live == 1
 
 
 def test_a_lost_machine_is_no_reason_to_wait_as_long_as_the_author_said() -> None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.callbacks import ExecutionMode
-from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import PodLaunchFailedException
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk import RetryPolicy
 from airflow.sdk.definitions.mappedoperator import OperatorPartial
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException, TaskDeferred
 from kubernetes.client import ApiClient, V1Pod
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -26,13 +24,13 @@ from tidepool import pod as pods
 from tidepool.capacity import Market, Pool
 from tidepool.job import Job, JobError, quantity
 from tidepool.ladder import Breaker, Clocks, Rung
-from tidepool.operators import evidence, lease, reattach
+from tidepool.operators import ending, lease, reattach
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.launch import Launch, Limits
 from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, outlast
-from tidepool.operators.pod_watch import PodWatch, has_ended
+from tidepool.operators.pod_watch import PodWatch
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
-from tidepool.outcome import STOPPING_SIGNALS, Cause, JobFailed, Outcome, Seen, conclude
+from tidepool.outcome import Cause, JobFailed, Outcome, Seen
 from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES
 from tidepool.sizing import Placement, place
 
@@ -51,12 +49,7 @@ REFUSED: Mapping[str, str] = {
 }
 """Arguments of KubernetesPodOperator that would silently undo the job's place, size and owner; what to do instead."""
 
-STOPPED = "the task was stopped: it was cleared or marked"
-WORKER_STOPPED = Outcome(Cause.EVICTED, "its Airflow worker was told to stop, and Airflow still wants the task")
-
 QUOTA_SECONDS = 10.0
-VERDICT_SECONDS, VERDICT_INTERVAL = 60.0, 5.0
-"""A container that got a signal on a machine that seems well: a machine that goes down is not ready within 40 s."""
 
 
 class JobPodOperator(KubernetesPodOperator):
@@ -218,6 +211,7 @@ class JobPodOperator(KubernetesPodOperator):
         if pod is None:
             return self._launch.first()
         self.log.info("Going on with pod %s of an earlier attempt", pod.metadata.name)
+        self._rung = self._launch.adopt(pod)
         reattach.claim(self.client, pod, context["ti"].try_number)
         return self._follow(pod)
 
@@ -266,7 +260,7 @@ class JobPodOperator(KubernetesPodOperator):
         self._end = self._last_seen()  # what is seen from here on is this cleanup's own doing
         super().cleanup(pod, remote_pod, xcom_result=xcom_result, context=context)
         if self._killed:
-            raise self._failed(self._stopped(context))
+            raise self._failed(ending.of_stop(context))
 
     def process_pod_deletion(self, pod: V1Pod, *, reraise: bool = True) -> bool:
         """Delete the pod if it is to be. Where that fails, a later run must not take its success for its own."""
@@ -288,6 +282,9 @@ class JobPodOperator(KubernetesPodOperator):
         self._context = context
         capacity = ladder.offered(capacity_document.load(), self.market, self.task_id)
         attempts = remembered(context) or []
+        most = context["ti"].max_tries
+        if isinstance(most, int):
+            attempts, _ = retries.since_cleared(attempts, self._attempt, most, self.retries or 0)
         if words := retries.last_words(attempts, self._attempt):
             self.log.info(words)
         usual = self.placement
@@ -341,6 +338,9 @@ class JobPodOperator(KubernetesPodOperator):
         while True:
             try:
                 return reattach.create(self.pod_manager, request)
+            except reattach.NotOursError:
+                self.pod = None  # it is not this task's to delete
+                raise
             except ApiException as error:
                 body = str(error.body or "")
                 if "exceeded quota" not in body:
@@ -369,7 +369,7 @@ class JobPodOperator(KubernetesPodOperator):
 
     def _check_killed(self) -> None:
         if self._killed:
-            raise self._failed(Outcome(Cause.CANCELLED, STOPPED))
+            raise self._failed(Outcome(Cause.CANCELLED, ending.STOPPED))
 
     def _give_up(self, pod: V1Pod) -> None:
         self.patch_already_checked(pod, reraise=False)
@@ -388,7 +388,7 @@ class JobPodOperator(KubernetesPodOperator):
         except AirflowSkipException:
             raise
         except (AirflowException, ApiException, HTTPError) as error:
-            found = self._stopped(context) if self._killed else self._outcome(error)
+            found = ending.of_stop(context) if self._killed else self._outcome(error)
             if found is None:
                 raise
             if found.cause is not Cause.OK or self.do_xcom_push:
@@ -398,14 +398,14 @@ class JobPodOperator(KubernetesPodOperator):
         finally:
             self._unfollow()
         if self._killed:
-            raise self._failed(self._stopped(context))
+            raise self._failed(ending.of_stop(context))
         return result
 
     def _failed(self, found: Outcome) -> JobFailed:
         """The exception for an end, with what the next attempt has to know of this one."""
         pool = self._pool()
         # A worker that has to go says nothing of the pool.
-        where = {} if found is WORKER_STOPPED else {"pool": pool.name, "market": pool.market}
+        where = {} if found is ending.WORKER_STOPPED else {"pool": pool.name, "market": pool.market}
         if where and found.cause in retries.PLATFORM and self.pod is not None:
             self.breakers.tell(pool.name, Breaker.lost)
         capacity = ladder.offered(capacity_document.load(), self.market, self.task_id)
@@ -428,52 +428,11 @@ class JobPodOperator(KubernetesPodOperator):
         name = (self._launch.landed if self._launch else "") or (labels or {}).get(capacity_document.POOL_LABEL)
         return next((pool for pool in pools if pool.name == name), pools[0])
 
-    def _stopped(self, context: Any) -> Outcome:
-        """Why this task was told to stop: Airflow no longer wants it, or only its worker has to go."""
-        try:
-            ti = context["ti"]
-            states = ti.get_task_states(
-                dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[context["run_id"]], map_index=ti.map_index
-            )
-            if any(state == "running" for run in states.values() for state in run.values()):
-                return WORKER_STOPPED
-        except Exception as error:  # noqa: BLE001 - without an answer it counts as what people do
-            self.log.debug("the task's state cannot be read: %s", error)
-        return Outcome(Cause.CANCELLED, STOPPED)
-
     def _outcome(self, error: BaseException) -> Outcome | None:
-        """How the pod ended, if that is what the error is about; None for errors that have nothing to do with it."""
-        chain = list(_chain(error))
-        overtime = any(isinstance(link, AirflowTaskTimeout) for link in chain)
-        launch = next((link for link in chain if isinstance(link, _LAUNCH_ERRORS)), None)
-        gone = any(isinstance(link, ApiException) and link.status == GONE_STATUS for link in chain)
-        last = self._end or self._last_seen()
-        if not (overtime or launch or gone or self._about_pod or (last and has_ended(last))):
-            return None
-        words = f"it ran longer than its execution_timeout of {self.execution_timeout}" if overtime else ""
-        seen = Seen(
-            pod=last,
-            container=self.base_container_name,
-            gone=gone or (self._watch is not None and self._watch.is_gone and self._end is None),
-            events=evidence.events(self.client, last) if last else (),
-            market=self._pool().market,
-            overtime=words,
-        )
-        found = self._verdict(seen)
-        if isinstance(launch, PodLaunchTimeoutException) and found.cause is not Cause.OK:
-            return Outcome(found.cause, f"{launch}; {found.message}")
-        return found
-
-    def _verdict(self, seen: Seen) -> Outcome:
-        """The outcome with what is known of the machine; one that got a signal is looked at until its machine shows."""
-        deadline = time.time() + VERDICT_SECONDS
-        while True:
-            node, gone = evidence.machine(self.client, seen.pod or {})
-            found = conclude(dataclasses.replace(seen, node=node, node_gone=gone))
-            signalled = any(f"exit code {code}" in found.message for code in STOPPING_SIGNALS)
-            if node is None or found.cause is not Cause.APP_ERROR or not signalled or time.time() >= deadline:
-                return found
-            time.sleep(VERDICT_INTERVAL)
+        """How the pod ended, if that is what the error is about."""
+        gone = self._watch is not None and self._watch.is_gone and self._end is None
+        seen = Seen(self._end or self._last_seen(), self.base_container_name, gone, market=self._pool().market)
+        return ending.of_error(self.client, error, seen, self.execution_timeout, self._about_pod)
 
     def _last_seen(self) -> dict[str, Any] | None:
         """The pod as the watch saw it last, else as the stock operator did (deferrable tasks have no watch)."""
@@ -484,13 +443,3 @@ class JobPodOperator(KubernetesPodOperator):
             return None
         found: dict[str, Any] = ApiClient().sanitize_for_serialization(seen)
         return found
-
-
-_LAUNCH_ERRORS = (PodLaunchTimeoutException, PodLaunchFailedException)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from or during."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__

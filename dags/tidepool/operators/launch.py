@@ -84,6 +84,14 @@ class Launch:
         """Make the first pod."""
         return self._enter()
 
+    def adopt(self, pod: V1Pod) -> Rung:
+        """Go on from the rung of a pod that an earlier attempt made; the first, where that is none of this ladder."""
+        name = (pod.metadata.labels or {}).get(POOL_LABEL)
+        for step, rung in enumerate(self._rungs):
+            if [pool.name for pool in rung.pools] == [name]:
+                self._step = step
+        return self.rung
+
     def run(self, pod: V1Pod, until_last: bool = False) -> V1Pod:
         """Wait until the pod has started; where it is stuck, go on with one on the next rung. Returns the last one.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from airflow.sdk import RetryDecision, RetryPolicy
 
+from tidepool.operators.pod_manager import is_transient
 from tidepool.outcome import Cause, JobFailed
 from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES, Attempt, Limits, decide, dump, load, since_cleared
 
@@ -68,9 +69,12 @@ class CauseRetryPolicy(RetryPolicy):
 
 
 def attempt(exception: BaseException, number: int) -> Attempt:
-    """The attempt that ended with the exception. One that is not about its pod counts like a failure of the program."""
+    """The attempt that ended with the exception. One that is not about its pod counts like a failure of the program,
+    save where the API server did not answer.
+    """
     if not isinstance(exception, JobFailed):
-        return Attempt(number, Cause.APP_ERROR, f"{type(exception).__name__}: {exception}")
+        cause = Cause.UNKNOWN if is_transient(exception) else Cause.APP_ERROR
+        return Attempt(number, cause, f"{type(exception).__name__}: {exception}")
     return Attempt(number, exception.cause, exception.message, exception.pool, exception.market, exception.memory_bytes)
 
 

@@ -217,7 +217,7 @@ def test_a_pod_that_failed_while_nobody_looked_is_run_again(kubernetes: Kubernet
 def test_a_pod_on_its_way_out_is_waited_for_and_not_gone_on_with(
     kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kubernetes.put("left", deletion_timestamp=NOW + datetime.timedelta(seconds=30))
+    kubernetes.put("left", deletion_timestamp=datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=30))
     order: list[str] = []
 
     def sleep(_: float) -> None:

@@ -398,6 +398,19 @@ def test_a_second_gateway_moves_the_routes_in_place(deployed: Deployment) -> Non
     assert changes.removed == []
 
 
+def test_endpoints_come_with_a_group_that_lets_the_vpc_in_and_go_with_it(deployed: Deployment) -> None:
+    before = deployed.everything()
+    deployed.deploy({"network.interface_endpoints": True})
+    endpoints = deployed.ask("ec2", "describe_vpc_endpoints")["VpcEndpoints"]
+    groups = {each["GroupId"] for endpoint in endpoints for each in endpoint["Groups"]}
+    (group,) = deployed.ask("ec2", "describe_security_groups", GroupIds=sorted(groups))["SecurityGroups"]
+    (rule,) = group["IpPermissions"]
+    assert (rule["IpProtocol"], rule["FromPort"], rule["ToPort"]) == ("tcp", 443, 443)
+    assert [each["CidrIp"] for each in rule["IpRanges"]] == [local().network.cidr]
+    deployed.deploy()
+    assert deployed.everything() == before
+
+
 def test_another_type_of_system_machine_is_another_group_and_the_old_one_goes(deployed: Deployment) -> None:
     before = deployed.system_group()
     changes = deployed.deploy({"system.instance_types": ["m5.large"]}).changes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +14,15 @@ import typer
 from rich.console import Console
 
 from infra.cli import costs_view, moments
-from infra.local import paths
+from infra.local import cloud, paths
 from infra.local.state import Cloud
 from tidepool.ledger import journal
 from tidepool.ledger.attribution import Billing
 from tidepool.ledger.events import Event, EventError
 from tidepool.prices import book as price_book
 from tidepool.prices import table as price_table
-from tidepool.prices.book import PriceBook, PriceError
+from tidepool.prices.book import Price, PriceError
 from tidepool.report import costs
-from tidepool.report.costs import By, Costs
 
 LEDGER_VARIABLE = "TIDEPOOL_LEDGER"
 UNBALANCED = 3
@@ -47,6 +47,16 @@ class Format(StrEnum):
     JSON = "json"
 
 
+@dataclass(frozen=True)
+class Source:
+    """Events, the prices that are kept with them, where they are from, and whether somebody still writes them."""
+
+    events: list[Event]
+    prices: list[Price]
+    where: str
+    written: bool
+
+
 class ReportError(Exception):
     """There is nothing that could be reported on; the message says where that was looked for and what to do."""
 
@@ -56,7 +66,7 @@ def report(
     since: Annotated[
         str, typer.Option("--since", metavar="WHEN", help="90m, 24h, 7d, 2026-11-01 or 2026-11-01T08:30 (UTC).")
     ] = "",
-    until: Annotated[str, typer.Option("--until", metavar="WHEN", help="As --since; else now.")] = "",
+    until: Annotated[str, typer.Option("--until", metavar="WHEN", help="As --since; else now, or a file's end.")] = "",
     form: Annotated[Format, typer.Option("--format", help="For people or for machines.")] = Format.TABLE,
     file: Annotated[
         Path | None,
@@ -103,15 +113,16 @@ def report(
     if begin >= end:
         raise typer.BadParameter(f"--since must lie before --until, which is {moments.shown(end)}")
     try:
-        told, kept, where = _read(file, database, begin, end)
-        found = _costs(told, [*kept, *_listed(prices)], by.value, begin, end, Billing(minimum, volume))
+        source = _read(file, database, begin, end)
+        begin, end = _period(source, begin, end, bool(until), minimum)
+        book = price_table.bundled().merged([*source.prices, *_listed(prices)])
+        found = costs.costs(source.events, book, by.value, begin, end, Billing(minimum, volume))
     except (ReportError, EventError, PriceError, OSError) as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     if not found.bill.held:
-        typer.echo(
-            f"{where}: no machine was there between {moments.shown(found.since)} and {moments.shown(end)}", err=True
-        )
+        period = f"between {moments.shown(begin)} and {moments.shown(end)}"
+        typer.echo(f"{source.where}: no machine was there {period}", err=True)
     if form is Format.JSON:
         typer.echo(json.dumps(costs.document(found), indent=2))
     elif form is Format.CSV:
@@ -123,19 +134,20 @@ def report(
         raise typer.Exit(UNBALANCED)
 
 
-def _costs(
-    told: list[Event], newer: list[price_book.Price], by: By, begin: float, end: float, billing: Billing
-) -> Costs:
-    """The report, from the first event on where no beginning was asked for."""
-    first = min(event.time for event in told) if told else end
-    book: PriceBook = price_table.bundled().merged(newer) if newer else price_table.bundled()
-    return costs.costs(told, book, by, max(begin, first) if first < end else begin, end, billing)
+def _period(source: Source, begin: float, end: float, given: bool, least: int) -> tuple[float, float]:
+    """From the first event on, where that is later; to the last, where nobody writes any more and no end is given.
+
+    least: seconds after the last event for which a machine may still be billed.
+    """
+    times = [event.time for event in source.events]
+    if not times:
+        return begin, end
+    if not given and not source.written and max(times) > begin:
+        end = min(end, max(times) + least)
+    return (max(begin, min(times)) if min(times) < end else begin), end
 
 
-def _read(
-    file: Path | None, database: str, since: float, until: float
-) -> tuple[list[Event], list[price_book.Price], str]:
-    """The events, the prices that were kept with them, and where they are from."""
+def _read(file: Path | None, database: str, since: float, until: float) -> Source:
     if file is None and database:
         return _read_database(database, since, until)
     path = file or Cloud(paths.state()).events
@@ -143,10 +155,10 @@ def _read(
     if not told:
         hint = "" if file else "; `tidepool demo` makes some. Or name a file with --events, or a ledger with --database"
         raise ReportError(f"nothing to report: {path} {'has no events' if path.exists() else 'does not exist'}{hint}")
-    return told, [], str(path)
+    return Source(told, [], str(path), written=file is None and cloud.is_up())
 
 
-def _read_database(url: str, since: float, until: float) -> tuple[list[Event], list[price_book.Price], str]:
+def _read_database(url: str, since: float, until: float) -> Source:
     from tidepool.ledger.store import Store, StoreError  # files need no SQLAlchemy
 
     try:
@@ -159,8 +171,8 @@ def _read_database(url: str, since: float, until: float) -> tuple[list[Event], l
         raise ReportError(str(error)) from error
     if not told and not since:
         raise ReportError("nothing to report: the ledger has no events yet; the keeper writes them")
-    return told, kept, "the ledger"
+    return Source(told, kept, "the ledger", written=True)
 
 
-def _listed(file: Path | None) -> Iterable[price_book.Price]:
+def _listed(file: Path | None) -> Iterable[Price]:
     return price_book.loads(file.read_text(encoding="utf-8"), str(file)) if file else []

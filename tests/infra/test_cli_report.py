@@ -118,6 +118,19 @@ def test_since_and_until_choose_the_time(tmp_path: Path) -> None:
     assert read("--events", file, "--since", "7d")["rows"] == []
 
 
+def test_what_is_not_over_counts_to_the_last_event_where_nobody_writes_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = machine("i-1", 0, 30, None) + pod("u-1", "i-1", 50, 110)
+    file = written(tmp_path / "state/tidepool/local/events.jsonl", told)
+    assert read()["bill"]["seconds"] == 110
+    assert read("--events", str(file))["bill"]["seconds"] == 110
+    until = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(START + 300))
+    assert read("--events", str(file), "--until", until)["bill"]["seconds"] == 300
+    monkeypatch.setattr("infra.local.cloud.is_up", lambda: True)
+    assert read()["bill"]["seconds"] == pytest.approx(time.time() - START, abs=60)
+
+
 def test_nothing_in_the_time_is_said_and_no_error(tmp_path: Path) -> None:
     done = run("--events", str(written(tmp_path / "e", TWO_DAYS)), "--until", "2001-01-01")
     assert (done.exit_code, done.stdout) == (0, "")

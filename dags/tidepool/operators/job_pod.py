@@ -111,9 +111,9 @@ class JobPodOperator(KubernetesPodOperator):
             team=team,
         )
         placement = place(job, capacity)
-        manifest = pods.manifest(placement, image, capacity)
         if kwargs.get("tolerations"):
-            kwargs["tolerations"] = [*manifest["spec"]["tolerations"], *kwargs["tolerations"]]
+            own = pods.manifest(placement, image, capacity)["spec"]["tolerations"]
+            kwargs["tolerations"] = [*own, *kwargs["tolerations"]]
         defaults: dict[str, Any] = {
             "schedule_timeout_seconds": capacity.schedule_timeout_seconds,  # the stock 120 s is less than a scale-up
             "startup_timeout_seconds": 600,
@@ -123,9 +123,9 @@ class JobPodOperator(KubernetesPodOperator):
             "termination_message_policy": "FallbackToLogsOnError",
         }
         kwargs |= {name: value for name, value in defaults.items() if name not in given}
-        kwargs |= {"namespace": placement.tenant.namespace, "pod_template_dict": manifest}
         super().__init__(
             image=image,
+            namespace=placement.tenant.namespace,
             pool=airflow_pool,
             retries=retries,
             retry_delay=retry_delay,
@@ -180,9 +180,11 @@ class JobPodOperator(KubernetesPodOperator):
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
         """The pod, with its owner, its lease and the name that follows from its owner on it."""
+        placement = self.placement
         if self._rung is not None:
-            on_rung = dataclasses.replace(self.placement, pools=self._rung.pools)
-            self.pod_template_dict = pods.manifest(on_rung, str(self.image), capacity_document.load())
+            placement = dataclasses.replace(placement, pools=self._rung.pools)
+        # Not made when the DAG file is parsed: Airflow would look for templates and XComs all through it.
+        self.pod_template_dict = pods.manifest(placement, str(self.image), capacity_document.load())
         pod = super().build_pod_request_obj(context, dry_run=dry_run)
         if context is not None:
             ti = context["ti"]

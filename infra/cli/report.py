@@ -159,7 +159,9 @@ def _read(file: Path | None, database: str, since: float, until: float) -> Sourc
 
 
 def _read_database(url: str, since: float, until: float) -> Source:
-    from tidepool.ledger.store import Store, StoreError  # files need no SQLAlchemy
+    from sqlalchemy.exc import SQLAlchemyError  # files need none of it
+
+    from tidepool.ledger.store import Store, StoreError
 
     try:
         store = Store.open(url, make=False)
@@ -169,10 +171,17 @@ def _read_database(url: str, since: float, until: float) -> Source:
             store.close()
     except StoreError as error:
         raise ReportError(str(error)) from error
+    except SQLAlchemyError as error:
+        raise ReportError(f"the ledger can't be read: {str(getattr(error, 'orig', error)).strip()}") from error
     if not told and not since:
         raise ReportError("nothing to report: the ledger has no events yet; the keeper writes them")
     return Source(told, kept, "the ledger", written=True)
 
 
 def _listed(file: Path | None) -> Iterable[Price]:
-    return price_book.loads(file.read_text(encoding="utf-8"), str(file)) if file else []
+    if file is None:
+        return []
+    try:
+        return price_book.loads(file.read_text(encoding="utf-8"), str(file))
+    except UnicodeDecodeError as error:
+        raise ReportError(f"{file}: no UTF-8: {error}") from error

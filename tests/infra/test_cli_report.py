@@ -1,6 +1,8 @@
+import contextlib
 import csv
 import io
 import json
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,15 @@ def test_where_there_is_nothing_it_says_what_makes_some(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "there is no ledger" in done.stderr
     assert not (tmp_path / "none.db").exists()
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        connection.execute("CREATE TABLE tidepool_events (time)")
+    done = run("--database", str(tmp_path / "old.db"))
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "the ledger can't be read: no such column" in done.stderr
+    (tmp_path / "prices").write_bytes(b"\xff\xfe")
+    done = run("--events", str(written(tmp_path / "e", TWO_DAYS)), "--prices", str(tmp_path / "prices"))
+    assert done.exit_code == 1
+    assert "no UTF-8" in done.stderr
 
 
 def test_a_ledger_in_a_database_gives_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

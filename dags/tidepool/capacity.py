@@ -23,6 +23,9 @@ LABEL_PREFIX = "tidepool.dev/"
 POOL_LABEL = LABEL_PREFIX + "pool"
 TEAM_LABEL = LABEL_PREFIX + "team"
 
+BREAKERS_CONFIG_MAP = "tidepool-breakers"
+"""In each team's namespace: what its attempts found out about pools. infra/ makes it, jobs' operators write it."""
+
 JOB_PRIORITY_CLASS = "tidepool-job"
 """The PriorityClass that a job's pod names; infra/ makes it."""
 

@@ -10,6 +10,8 @@ import pulumi_kubernetes as kubernetes
 from infra import naming
 from infra.services import network_policies
 
+NODE_READER = "tidepool-node-reader"
+
 
 class Platform(pulumi.ComponentResource):
     """Namespace, network policies, capacity ConfigMap and Airflow's ServiceAccount. `capacity`: the document's text.
@@ -47,6 +49,7 @@ class Platform(pulumi.ComponentResource):
             },
             opts=inside,
         )
+        self._node_reader(name)
         kubernetes.core.v1.ConfigMap(
             f"{name}-capacity",
             metadata={"name": naming.CAPACITY_CONFIG_MAP, "namespace": namespace.metadata.name},
@@ -54,3 +57,26 @@ class Platform(pulumi.ComponentResource):
             opts=inside,
         )
         self.register_outputs({})
+
+    def _node_reader(self, name: str) -> None:
+        """Airflow may look at nodes: whether a job's machine is gone is what tells a lost machine from the unknown."""
+        inside = pulumi.ResourceOptions(parent=self)
+        role = kubernetes.rbac.v1.ClusterRole(
+            f"{name}-node-reader",
+            metadata={"name": NODE_READER},
+            rules=[kubernetes.rbac.v1.PolicyRuleArgs(api_groups=[""], resources=["nodes"], verbs=["get"])],
+            opts=inside,
+        )
+        kubernetes.rbac.v1.ClusterRoleBinding(
+            f"{name}-node-reader-airflow",
+            metadata={"name": f"{NODE_READER}-airflow"},
+            role_ref=kubernetes.rbac.v1.RoleRefArgs(
+                api_group="rbac.authorization.k8s.io", kind="ClusterRole", name=role.metadata.name
+            ),
+            subjects=[
+                kubernetes.rbac.v1.SubjectArgs(
+                    kind="ServiceAccount", name=naming.AIRFLOW_SERVICE_ACCOUNT, namespace=naming.PLATFORM_NAMESPACE
+                )
+            ],
+            opts=inside,
+        )

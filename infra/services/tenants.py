@@ -11,7 +11,7 @@ import pulumi_kubernetes as kubernetes
 from infra import naming
 from infra.services import network_policies
 from infra.settings.model import Tenant
-from tidepool.capacity import GPU_RESOURCE, TEAM_LABEL
+from tidepool.capacity import BREAKERS_CONFIG_MAP, GPU_RESOURCE, TEAM_LABEL
 
 LAUNCH_RULES = {
     "pods": ["create", "get", "list", "watch", "patch", "delete"],
@@ -57,6 +57,7 @@ class Tenants(pulumi.ComponentResource):
             self._bounds(prefix, namespace.metadata.name, settings)
             self._connections(prefix, namespace.metadata.name)
             self._identity(prefix, namespace.metadata.name, annotations or {})
+            self._breakers(prefix, namespace.metadata.name)
             self._launcher(prefix, namespace.metadata.name)
         self.register_outputs({})
 
@@ -92,6 +93,15 @@ class Tenants(pulumi.ComponentResource):
             opts=self._inside,
         )
 
+    def _breakers(self, prefix: str, namespace: pulumi.Output[str]) -> None:
+        """Empty, and from then on the jobs' operators': so that they need no right to create any."""
+        kubernetes.core.v1.ConfigMap(
+            f"{prefix}-breakers",
+            metadata={"name": BREAKERS_CONFIG_MAP, "namespace": namespace},
+            data={},
+            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["data"]),
+        )
+
     def _launcher(self, prefix: str, namespace: pulumi.Output[str]) -> None:
         role = kubernetes.rbac.v1.Role(
             f"{prefix}-launcher",
@@ -99,6 +109,14 @@ class Tenants(pulumi.ComponentResource):
             rules=[
                 kubernetes.rbac.v1.PolicyRuleArgs(api_groups=[""], resources=[resource], verbs=verbs)
                 for resource, verbs in LAUNCH_RULES.items()
+            ]
+            + [
+                kubernetes.rbac.v1.PolicyRuleArgs(
+                    api_groups=[""],
+                    resources=["configmaps"],
+                    resource_names=[BREAKERS_CONFIG_MAP],
+                    verbs=["get", "update"],
+                )
             ],
             opts=self._inside,
         )

@@ -21,10 +21,10 @@ from urllib3.exceptions import ProtocolError
 from tests.dags.fake_kubernetes import Clock, Kubernetes, Store, Watch, context, task
 from tidepool import Cause, JobError, JobFailed, JobPodOperator, SparkPodOperator
 from tidepool import capacity as document
-from tidepool.capacity import Capacity, Pool
+from tidepool.capacity import BREAKERS_CONFIG_MAP, Capacity, Pool
 from tidepool.ladder import Breaker, State, dump
 from tidepool.operators import evidence, job_pod, lease
-from tidepool.operators.breakers import CONFIG_MAP, Breakers
+from tidepool.operators.breakers import Breakers
 from tidepool.operators.retry_policy import STORE_KEY, CauseRetryPolicy
 from tidepool.outcome import Outcome
 
@@ -421,7 +421,7 @@ def test_breakers_are_shared_and_what_others_wrote_meanwhile_is_kept(kubernetes:
 
     kubernetes.replace_namespaced_config_map = race  # type: ignore[method-assign]
     one.tell("c", Breaker.failed)
-    now = kubernetes.config_maps[CONFIG_MAP].data
+    now = kubernetes.config_maps[BREAKERS_CONFIG_MAP].data
     assert sorted(now) == ["a", "b", "c"]
     assert {breaker.state(breaker.opened) for breaker in one.read().values()} == {State.OPEN}
 
@@ -437,7 +437,7 @@ def test_breakers_that_may_not_be_read_fail_no_job(kubernetes: Kubernetes) -> No
 
 def test_nonsense_in_the_breakers_fails_no_job(kubernetes: Kubernetes) -> None:
     Breakers(kubernetes, "ns").tell("spot-small", Breaker.failed)  # type: ignore[arg-type]
-    kubernetes.config_maps[CONFIG_MAP].data = {"spot-small": "{", "x": dump(Breaker())}
+    kubernetes.config_maps[BREAKERS_CONFIG_MAP].data = {"spot-small": "{", "x": dump(Breaker())}
     task(kubernetes).execute(context())
     assert pools_of(kubernetes.bodies[0]) == ["spot-small"]
 

@@ -23,4 +23,11 @@ def test_the_platforms_namespace_is_restricted_and_closed() -> None:
         "podSelector": {},
         "policyTypes": ["Ingress", "Egress"],
     }
-    assert {kind.split("/")[0] for kind in made} == {"Namespace", "NetworkPolicy", "ServiceAccount", "ConfigMap"}
+    kinds = {"Namespace", "NetworkPolicy", "ServiceAccount", "ConfigMap", "ClusterRole", "ClusterRoleBinding"}
+    assert {kind.split("/")[0] for kind in made} == kinds
+
+
+def test_airflow_may_look_at_a_node_and_do_nothing_else_outside_of_the_teams_namespaces() -> None:
+    made = made_by(lambda: Platform("platform", capacity="{}"))
+    (role,) = [manifest for kind, manifest in made.items() if kind.startswith("ClusterRole/")]
+    assert [(rule["resources"], rule["verbs"]) for rule in role["rules"]] == [(["nodes"], ["get"])]

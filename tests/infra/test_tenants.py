@@ -9,6 +9,7 @@ from infra.services import network_policies, tenants
 from infra.services.tenants import Tenants
 from infra.settings.model import Tenant
 from tests.infra.manifests import made_by
+from tidepool.capacity import BREAKERS_CONFIG_MAP
 from tidepool.job import quantity
 
 RESEARCH = Tenant("research", pod_security="restricted", cpu=200, memory_gib=800, pods=40, gpus=4)
@@ -27,7 +28,11 @@ def test_airflow_may_launch_pods_where_jobs_run_and_do_nothing_else() -> None:
             "pods": ["create", "get", "list", "watch", "patch", "delete"],
             "pods/log": ["get"],
             "events": ["get", "list", "watch"],
+            "configmaps": ["get", "update"],
         }
+        named = [rule.get("resourceNames") for rule in found[f"Role/{space}/job-launcher"]["rules"]]
+        assert named[-1] == [BREAKERS_CONFIG_MAP]
+        assert f"ConfigMap/{space}/{BREAKERS_CONFIG_MAP}" in found
         binding = found[f"RoleBinding/{space}/job-launcher-airflow"]
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "airflow", "namespace": "tidepool"}]
         assert binding["roleRef"] == {

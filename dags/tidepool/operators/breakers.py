@@ -13,13 +13,11 @@ from collections.abc import Callable
 from kubernetes.client import CoreV1Api, V1ConfigMap, V1ObjectMeta
 from kubernetes.client.exceptions import ApiException
 
+from tidepool.capacity import BREAKERS_CONFIG_MAP
 from tidepool.ladder import Breaker, dump, load
 from tidepool.operators.pod_manager import CONFLICT_STATUS, GONE_STATUS
 
 log = logging.getLogger(__name__)
-
-CONFIG_MAP = "tidepool-breakers"
-"""One key for each pool, with its breaker as JSON."""
 
 WRITES = 5
 """So often it is tried to write where others write at the same time."""
@@ -28,7 +26,7 @@ TIMEOUT = (3, 5)
 
 
 class Breakers:
-    """The breakers of one namespace."""
+    """The breakers of one namespace: one key for each pool, with its breaker as JSON."""
 
     def __init__(self, api: CoreV1Api, namespace: str) -> None:
         self._api = api
@@ -64,7 +62,9 @@ class Breakers:
                 self._api.create_namespaced_config_map(self._namespace, current, _request_timeout=TIMEOUT)
             else:
                 # With the version that was read: who wrote in between makes it a conflict.
-                self._api.replace_namespaced_config_map(CONFIG_MAP, self._namespace, current, _request_timeout=TIMEOUT)
+                self._api.replace_namespaced_config_map(
+                    BREAKERS_CONFIG_MAP, self._namespace, current, _request_timeout=TIMEOUT
+                )
         except ApiException as error:
             if error.status == CONFLICT_STATUS:
                 return False
@@ -73,11 +73,11 @@ class Breakers:
 
     def _get(self) -> V1ConfigMap:
         try:
-            return self._api.read_namespaced_config_map(CONFIG_MAP, self._namespace, _request_timeout=TIMEOUT)
+            return self._api.read_namespaced_config_map(BREAKERS_CONFIG_MAP, self._namespace, _request_timeout=TIMEOUT)
         except ApiException as error:
             if error.status != GONE_STATUS:
                 raise
-            return V1ConfigMap(metadata=V1ObjectMeta(name=CONFIG_MAP), data={})
+            return V1ConfigMap(metadata=V1ObjectMeta(name=BREAKERS_CONFIG_MAP), data={})
 
     def _give_up(self, error: Exception) -> None:
-        log.debug("breakers in ConfigMap %s/%s: %s", self._namespace, CONFIG_MAP, error)
+        log.debug("breakers in ConfigMap %s/%s: %s", self._namespace, BREAKERS_CONFIG_MAP, error)

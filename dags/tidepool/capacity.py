@@ -12,7 +12,7 @@ import functools
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -69,7 +69,7 @@ class Lake:
 
 @dataclass(frozen=True)
 class Pool:
-    """A pool of equal machines. Its name is the label's and the taint's value.
+    """A pool of equal machines. labels: what its nodes carry, all of them, and no other pool's nodes.
 
     gpus: of one machine, as pods request them. architecture: what images must be built for.
     """
@@ -110,6 +110,17 @@ class Capacity:
     spark_conf: dict[str, str] = field(default_factory=dict)
 
 
+def pool_of(labels: Mapping[str, str], pools: Iterable[Pool]) -> str:
+    """The name of the pool that a node with these labels is of; where several would do, the one that asks for most.
+
+    A node of none of the pools is of the one that tidepool's own label names, if it has that; else the name is empty.
+    """
+    found = [pool for pool in pools if pool.labels and pool.labels.items() <= labels.items()]
+    if not found:
+        return labels.get(POOL_LABEL, "")
+    return max(found, key=lambda pool: len(pool.labels)).name
+
+
 def dumps(capacity: Capacity) -> str:
     """The document as JSON text; `loads` reads it back unchanged."""
     document = {"version": VERSION, **dataclasses.asdict(capacity)}
@@ -141,7 +152,9 @@ def loads(text: str, where: str = "capacity document") -> Capacity:
             body = {**body, "name": name, "taints": _taints(body.get("taints"), f"{path}.taints", problems)}
             if isinstance(body.get("instance_types"), list):
                 body["instance_types"] = tuple(body["instance_types"])
-        read[name] = _build(Pool, body, path, problems)
+        read[name] = pool = _build(Pool, body, path, problems)
+        if pool is not None and pool.jobs and not pool.labels:
+            problems.append(f"{path}.labels: must be at least one: jobs select the pool's nodes by them")
     lake = document.get("lake")
     top = {key: value for key, value in document.items() if key != "version"}
     top |= {"pools": read, "lake": None if lake is None else _build(Lake, lake, "lake", problems)}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from tidepool.capacity import GPU_RESOURCE, JOB_PRIORITY_CLASS, LABEL_PREFIX, POOL_LABEL, TEAM_LABEL, Capacity
+from tidepool.capacity import GPU_RESOURCE, JOB_PRIORITY_CLASS, LABEL_PREFIX, POOL_LABEL, TEAM_LABEL, Capacity, Pool
 from tidepool.job import MIB
 from tidepool.sizing import Placement
 
@@ -54,11 +55,10 @@ def manifest(placement: Placement, image: str, capacity: Capacity) -> dict[str, 
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "priorityClassName": JOB_PRIORITY_CLASS,
-            "affinity": _affinity([pool.name for pool in pools]),
+            "affinity": _affinity(pools),
             "tolerations": [
                 {"key": taint.key, "operator": "Equal", "value": taint.value, "effect": taint.effect}
-                for pool in pools
-                for taint in pool.taints
+                for taint in dict.fromkeys(taint for pool in pools for taint in pool.taints)
             ],
             "securityContext": {
                 "runAsNonRoot": True,
@@ -104,13 +104,17 @@ def label_value(text: str) -> str:
     return f"{kept}-{digest}" if kept else digest
 
 
-def _affinity(pools: list[str]) -> dict[str, Any]:
-    """Required, not preferred: the autoscaler ignores preferences, and would buy a machine that the pod then shuns."""
-    expression = {"key": POOL_LABEL, "operator": "In", "values": pools}
-    return {
-        "nodeAffinity": {
-            "requiredDuringSchedulingIgnoredDuringExecution": {
-                "nodeSelectorTerms": [{"matchExpressions": [expression]}]
-            }
+def _affinity(pools: Sequence[Pool]) -> dict[str, Any]:
+    """One term for each pool: its nodes carry all of its labels, and not every cluster's carry tidepool's.
+
+    Required, not preferred: the autoscaler ignores preferences, and would buy a machine that the pod then shuns.
+    """
+    terms = [
+        {
+            "matchExpressions": [
+                {"key": key, "operator": "In", "values": [value]} for key, value in sorted(pool.labels.items())
+            ]
         }
-    }
+        for pool in pools
+    ]
+    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}

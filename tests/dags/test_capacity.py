@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tidepool import capacity as document
-from tidepool.capacity import Capacity, CapacityError
+from tidepool.capacity import Capacity, CapacityError, Pool
 
 
 def changed(capacity: Capacity, change: Any) -> str:
@@ -123,3 +125,36 @@ def test_tenants_and_the_default_among_them_are_required(capacity: Capacity, key
     with pytest.raises(CapacityError) as caught:
         document.loads(changed(capacity, lambda body: body.pop(key) if value is ... else body.update({key: value})))
     assert words in str(caught.value)
+
+
+def test_a_pool_for_jobs_needs_labels_by_which_they_find_it(capacity: Capacity) -> None:
+    def spoil(body: dict[str, Any]) -> None:
+        for pool in body["pools"].values():
+            pool["labels"] = {}
+
+    with pytest.raises(CapacityError, match=r"pools\.spot-small\.labels: must be at least one") as caught:
+        document.loads(changed(capacity, spoil))
+    assert "pools.system" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "name"),
+    [
+        ({"pool": "batch", "zone": "a"}, "batch"),
+        ({"pool": "batch", "disk": "nvme"}, "batch-nvme"),
+        ({"tidepool.dev/pool": "spot-small"}, "spot-small"),
+        ({"tidepool.dev/pool": "removed-since"}, "removed-since"),
+        ({"pool": "other"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_node_is_of_the_pool_whose_labels_it_carries(
+    pool: Callable[..., Pool], labels: dict[str, str], name: str
+) -> None:
+    pools = [
+        dataclasses.replace(pool("batch"), labels={"pool": "batch"}),
+        dataclasses.replace(pool("batch-nvme"), labels={"pool": "batch", "disk": "nvme"}),
+        dataclasses.replace(pool("bare"), labels={}),
+        pool("spot-small"),
+    ]
+    assert document.pool_of(labels, pools) == name

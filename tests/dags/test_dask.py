@@ -53,8 +53,7 @@ def environment(pod: dict[str, Any]) -> dict[str, str]:
 
 def pools_of(pod: dict[str, Any]) -> list[str]:
     terms = pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    found: list[str] = terms["nodeSelectorTerms"][0]["matchExpressions"][0]["values"]
-    return found
+    return [each["values"][0] for term in terms["nodeSelectorTerms"] for each in term["matchExpressions"]]
 
 
 @pytest.mark.parametrize(

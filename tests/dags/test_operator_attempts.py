@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -55,7 +57,7 @@ def failed(operator: JobPodOperator, attempt: int = 1, store: Store | None = Non
 
 def pools_of(body: dict[str, Any]) -> list[str]:
     affinity = body["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    return affinity["nodeSelectorTerms"][0]["matchExpressions"][0]["values"]  # type: ignore[no-any-return]
+    return [each["values"][0] for term in affinity["nodeSelectorTerms"] for each in term["matchExpressions"]]
 
 
 def only_on(kubernetes: Kubernetes, pool: str) -> None:
@@ -179,6 +181,18 @@ def test_a_pod_that_its_machine_refuses_is_asked_for_again(kubernetes: Kubernete
 def test_where_a_pod_landed_that_might_land_anywhere_is_read_from_its_machine(kubernetes: Kubernetes) -> None:
     kubernetes.phase = lambda body: "Running" if len(pools_of(body)) > 1 else "Pending"
     kubernetes.nodes = {"i-1": node() | {"metadata": {"labels": {"tidepool.dev/pool": "on-demand-small"}}}}
+    kubernetes.script = lambda name: kubernetes.end(name, "Failed", 1, "Error")
+    error = failed(task(kubernetes))
+    assert (error.pool, error.market) == ("on-demand-small", "on-demand")
+
+
+def test_where_a_pod_landed_is_known_also_where_nodes_carry_no_label_of_tidepools(
+    kubernetes: Kubernetes, capacity: Capacity, capacity_file: Path
+) -> None:
+    own = {name: dataclasses.replace(pool, labels={"group": name}) for name, pool in capacity.pools.items()}
+    capacity_file.write_text(document.dumps(dataclasses.replace(capacity, pools=own)), encoding="utf-8")
+    kubernetes.phase = lambda body: "Running" if len(pools_of(body)) > 1 else "Pending"
+    kubernetes.nodes = {"i-1": node() | {"metadata": {"labels": {"group": "on-demand-small"}}}}
     kubernetes.script = lambda name: kubernetes.end(name, "Failed", 1, "Error")
     error = failed(task(kubernetes))
     assert (error.pool, error.market) == ("on-demand-small", "on-demand")

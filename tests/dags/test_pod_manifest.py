@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tidepool import pod as pods
-from tidepool.capacity import Capacity, Pool, Tenant
+from tidepool.capacity import Capacity, Pool, Taint, Tenant
 from tidepool.job import Job
 from tidepool.sizing import place
 
@@ -83,15 +83,8 @@ def test_the_whole_pod(capacity: Capacity) -> None:
                 "nodeAffinity": {
                     "requiredDuringSchedulingIgnoredDuringExecution": {
                         "nodeSelectorTerms": [
-                            {
-                                "matchExpressions": [
-                                    {
-                                        "key": "tidepool.dev/pool",
-                                        "operator": "In",
-                                        "values": ["spot-small", "on-demand-small"],
-                                    }
-                                ]
-                            }
+                            {"matchExpressions": [{"key": "tidepool.dev/pool", "operator": "In", "values": [name]}]}
+                            for name in ("spot-small", "on-demand-small")
                         ]
                     }
                 }
@@ -132,6 +125,23 @@ def test_the_whole_pod(capacity: Capacity) -> None:
             "volumes": [{"name": "scratch", "emptyDir": {}}],
         },
     }
+
+
+def test_a_pool_is_selected_by_its_own_labels_and_its_own_taints_are_tolerated(
+    capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]
+) -> None:
+    """As in a cluster that was there before: nothing on its nodes is tidepool's."""
+    jobs = Taint("jobs", "", "NoSchedule")
+    first = dataclasses.replace(pool("batch"), labels={"pool": "batch", "disk": "nvme"}, taints=(jobs,))
+    second = dataclasses.replace(pool("spare", priority=1), labels={"pool": "spare"}, taints=(jobs,))
+    capacity = capacity_of(first, second)
+    spec = pods.manifest(place(Job("t"), capacity), "i:1", capacity)["spec"]
+    terms = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert [{each["key"]: each["values"] for each in term["matchExpressions"]} for term in terms] == [
+        {"pool": ["batch"], "disk": ["nvme"]},
+        {"pool": ["spare"]},
+    ]
+    assert spec["tolerations"] == [{"key": "jobs", "operator": "Equal", "value": "", "effect": "NoSchedule"}]
 
 
 def test_without_a_lake_the_job_is_told_of_none(capacity: Capacity) -> None:

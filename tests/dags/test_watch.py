@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiException
 
+from tidepool.capacity import Pool
 from tidepool.keeper import watch
 from tidepool.keeper.facts import node_events, pod_events
 from tidepool.keeper.observers import Nodes, Pods, Pulls
@@ -109,6 +111,17 @@ def test_a_machine_is_ready_when_its_node_is_and_not_before() -> None:
     assert node_events(node(ready=False), CREATED + 2.4, live=True) == []
     (ready,) = node_events(node(), CREATED + 2.4, live=True)
     assert (ready.kind, ready.machine, ready.pool, ready.time) == ("machine.ready", "i-1", "spot-small", CREATED + 2.4)
+
+
+def test_a_machine_of_a_cluster_that_was_there_before_is_of_the_pool_whose_labels_it_carries(
+    tmp_path: Path, pool: Callable[..., Pool]
+) -> None:
+    recorder = Recorder(tmp_path / "events.jsonl")
+    batch = dataclasses.replace(pool("batch"), labels={"group": "b"})
+    labelled = node()
+    labelled["metadata"]["labels"] = {"group": "b"}
+    Nodes(recorder, lambda name: labelled, lambda: [batch]).listed([labelled], CREATED + 5)
+    assert [event.pool for event in journal.read(tmp_path / "events.jsonl")] == ["batch"]
 
 
 def test_a_node_that_is_no_machine_of_the_cloud_is_not_recorded() -> None:

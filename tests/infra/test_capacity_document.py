@@ -7,8 +7,12 @@ import pytest
 
 from infra import capacity_document, settings
 from infra.aws import asg_tags, machines
+from infra.local import autoscaler_plan
 from infra.settings.model import AwsCloud
 from tidepool import capacity
+from tidepool import pod as pods
+from tidepool.job import Job
+from tidepool.sizing import place
 
 STACKS = sorted((Path(__file__).resolve().parents[2] / "stacks").glob("Pulumi.*.yaml"))
 CASES = Path(__file__).parent / "cases" / "accepted"
@@ -116,3 +120,15 @@ def test_an_existing_clusters_pools_are_what_the_stack_file_says(tmp_path: Path)
             on_demand_usd_per_hour=0.4,
         )
     }
+
+
+@pytest.mark.parametrize("case", ["minimal-existing", "every-key-existing", "gpu-pools", "minimal"])
+def test_a_job_of_any_pool_may_land_on_the_nodes_that_the_pool_describes(case: str, tmp_path: Path) -> None:
+    written = document(of_case(case, tmp_path))
+    for pool in written.pools.values():
+        if pool.jobs:
+            job = Job("t", pool=pool.name, gpus=pool.gpus)
+            pod = pods.manifest(place(job, written), "i:1", written)
+            assert autoscaler_plan.matches(pod, pool.labels)
+            assert autoscaler_plan.tolerates(pod, [(each.key, each.value, each.effect) for each in pool.taints])
+            assert capacity.pool_of(pool.labels, written.pools.values()) == pool.name

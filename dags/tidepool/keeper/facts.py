@@ -6,10 +6,11 @@ its stamp allows; what happened before anybody looked gets its stamp, and is mar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, TEAM_LABEL
+from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, TEAM_LABEL, Pool, pool_of
 from tidepool.keeper.requests import allocatable, requested
 from tidepool.ledger.events import Event
 from tidepool.outcome import SPOT_TAINTS, Seen, conclude
@@ -28,10 +29,10 @@ def machine_id(node: Object) -> str:
     return str(node.get("spec", {}).get("providerID") or "").rpartition("/")[2]
 
 
-def node_events(node: Object, now: float, live: bool) -> list[Event]:
+def node_events(node: Object, now: float, live: bool, pools: Iterable[Pool] = ()) -> list[Event]:
     """machine.ready once the node is, machine.cordoned and machine.reclaimed where its taints say so.
 
-    `live`: seen as it happened, not found on a first look.
+    `live`: seen as it happened, not found on a first look. pools: that its labels may say it is of.
     """
     machine, labels = machine_id(node), _labels(node)
     if not machine:
@@ -39,7 +40,7 @@ def node_events(node: Object, now: float, live: bool) -> list[Event]:
     cpu, memory = allocatable(node)
     about: dict[str, Any] = {
         "machine": machine,
-        "pool": _name(labels.get(POOL_LABEL)),
+        "pool": _name(pool_of(labels, pools)),
         "zone": _name(labels.get("topology.kubernetes.io/zone")),
         "instance_type": _name(labels.get("node.kubernetes.io/instance-type")),
         "cpu_millis": cpu,

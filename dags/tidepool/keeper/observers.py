@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kubernetes.client import ApiException
 
+from tidepool.capacity import Pool
 from tidepool.keeper.facts import Object, machine_id, node_events, pod_events, pod_lost, pull_event
 from tidepool.ledger.events import POD_KINDS, Event, Ledger
 
@@ -14,11 +15,17 @@ _MOST_WAITING = 1000
 
 
 class Nodes:
-    """Records what happens to machines as nodes, and knows which machine a node is."""
+    """Records what happens to machines as nodes, and knows which machine a node is.
 
-    def __init__(self, recorder: Ledger, read: Callable[[str], Object]) -> None:
+    pools: as they are now, to know a node's by its labels.
+    """
+
+    def __init__(
+        self, recorder: Ledger, read: Callable[[str], Object], pools: Callable[[], Iterable[Pool]] = tuple
+    ) -> None:
         self._recorder = recorder
         self._read = read
+        self._pools = pools
         self.lost: Callable[[str, float], None] = lambda name, now: None
         self._machines: dict[str, str] = {}
 
@@ -50,7 +57,7 @@ class Nodes:
     def _take(self, node: Object, now: float, live: bool) -> None:
         if machine_id(node):
             self._machines[node["metadata"]["name"]] = machine_id(node)
-        for event in node_events(node, now, live):
+        for event in node_events(node, now, live, self._pools()):
             self._recorder.record(event)
 
 

@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,8 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client import ApiException
 
-from tidepool.capacity import TEAM_LABEL
+from tidepool import capacity
+from tidepool.capacity import TEAM_LABEL, Pool
 from tidepool.keeper.facts import PULLING, Object
 from tidepool.keeper.observers import Nodes, Pods, Pulls
 from tidepool.ledger.events import Ledger
@@ -132,6 +133,9 @@ def main() -> None:
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--events", type=Path, help="JSON lines, appended to")
     where.add_argument("--database", help=f"URL of the ledger; `env`: from {URL_VARIABLE}, as it holds a password")
+    parser.add_argument(
+        "--capacity", type=Path, help="the capacity document; without it a node's label tidepool.dev/pool says its pool"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     api = client.CoreV1Api(config.new_client_from_config(str(arguments.kubeconfig)))
@@ -150,7 +154,10 @@ def main() -> None:
         chosen = f"involvedObject.kind=Pod,reason={PULLING}"
         return api.list_event_for_all_namespaces(field_selector=chosen, **options)
 
-    nodes = Nodes(recorder, read_node)
+    def pools() -> Iterable[Pool]:
+        return capacity.load(arguments.capacity).pools.values() if arguments.capacity else ()
+
+    nodes = Nodes(recorder, read_node, pools)
     pods = Pods(recorder, nodes.machine)
     nodes.lost = pods.lost
     with concurrent.futures.ThreadPoolExecutor(3) as threads:

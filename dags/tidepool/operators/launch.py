@@ -12,7 +12,7 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeout
 from kubernetes.client import ApiClient, CoreV1Api, V1Pod
 
 from tidepool import ladder
-from tidepool.capacity import POOL_LABEL
+from tidepool.capacity import POOL_LABEL, pool_of
 from tidepool.ladder import Breaker, Clocks, Journey, Rung, Stage, Stuck
 from tidepool.operators import evidence
 from tidepool.operators.breakers import Breakers
@@ -191,9 +191,8 @@ class Launch:
         """The pool whose machine the pod got: known, or read from the machine."""
         if len(self.rung.pools) > 1:
             node, _ = evidence.machine(self._api, seen)
-            name = ((node or {}).get("metadata") or {}).get("labels", {}).get(POOL_LABEL)
-            if name:
-                return str(name)
+            if name := pool_of(((node or {}).get("metadata") or {}).get("labels") or {}, self.rung.pools):
+                return name
         return self.rung.pools[0].name
 
     def _tell(self, events: Sequence[Object]) -> None:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import typer
 
 from infra.cli.deadlines import deadlines
+from infra.cli.simulate_costs import costs
 
-app = typer.Typer(help="What would happen: simulations that buy nothing.", no_args_is_help=True)
+app = typer.Typer(invoke_without_command=True)
+app.callback()(costs)
 app.command()(deadlines)
-
-
-@app.callback()
-def _simulate() -> None:
-    """Simulations that buy nothing."""  # a callback keeps the sub-command's name while there is only one

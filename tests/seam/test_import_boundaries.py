@@ -57,6 +57,7 @@ RULES = [
         (
             "dags/tidepool/*.py",
             "dags/tidepool/deadlines/**/*.py",
+            "dags/tidepool/simulator/**/*.py",
             "dags/tidepool/ledger/**/*.py",
             "dags/tidepool/keeper/**/*.py",
             "dags/tidepool/report/**/*.py",
@@ -69,6 +70,7 @@ RULES = [
             *(f"dags/tidepool/{name}.py" for name in PURE),
             "dags/tidepool/prices/**/*.py",
             "dags/tidepool/deadlines/**/*.py",
+            "dags/tidepool/simulator/**/*.py",
             "dags/tidepool/ledger/**/*.py",
             "dags/tidepool/report/**/*.py",
         ),
@@ -85,7 +87,7 @@ RULES = [
         "the local cloud and the command line also read the ledger",
         ("infra/local/**/*.py", "infra/cli/**/*.py"),
         ("tidepool",),
-        (*LIBRARY, "tidepool.deadlines", "tidepool.ledger", "tidepool.report", "tidepool.keeper"),
+        (*LIBRARY, *(f"tidepool.{name}" for name in "deadlines ledger report keeper simulator".split())),
     ),
     Rule("infra imports no Airflow and no Spark", ("infra/**/*.py",), ("airflow", "pyspark")),
     Rule(

@@ -1,0 +1,1 @@
+"""What a workload would cost under other policies: a simulation of jobs, autoscaler, ladder and spot market."""

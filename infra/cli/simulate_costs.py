@@ -1,0 +1,203 @@
+"""`tidepool simulate`: what a workload would cost under four policies, and where the money goes."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+from click.core import ParameterSource
+from rich.console import Console
+
+from infra import capacity_document, settings
+from infra.cli import simulate_view
+from infra.cli.check import STACKS
+from infra.cli.options import JsonOption
+from infra.local.progress import Progress
+from infra.settings import patterns
+from infra.settings.model import AwsCloud
+from tidepool.capacity import Capacity
+from tidepool.deadlines import traces
+from tidepool.deadlines.traces import Trace, TraceError
+from tidepool.prices import book as price_book
+from tidepool.prices import table as price_table
+from tidepool.prices.book import PriceBook, PriceError
+from tidepool.simulator import assumptions, comparison, policies, spot, swim, workloads
+from tidepool.simulator.assumptions import AssumptionError, Assumptions
+from tidepool.simulator.books import Books
+from tidepool.simulator.comparison import World
+from tidepool.simulator.policies import MachinePool, PoolError
+from tidepool.simulator.workloads import Workload
+
+SAMPLE = "fb-2009-0"
+NAMES = (*workloads.PROFILES, SAMPLE)
+_DURATION = re.compile(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+class SimulationError(Exception):
+    """What is to be simulated can't be; the message says why and what can."""
+
+
+def costs(
+    context: typer.Context,
+    trace: Annotated[
+        str,
+        typer.Option("--trace", metavar="NAME|FILE", help=f"A built-in one ({', '.join(NAMES)}) or a file."),
+    ] = "seed",
+    stack: Annotated[str, typer.Option("--stack", help="Whose pools: an environment, or a stack file.")] = "prod",
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same figures, to the cent.")] = 1,
+    spot_there: Annotated[
+        str,
+        typer.Option(
+            "--spot",
+            metavar="NAME|FILE",
+            help=f"When spot machines are there: {', '.join(spot.PROCESSES)}, or a file as for `deadlines`.",
+        ),
+    ] = "ample",
+    unneeded_time: Annotated[
+        str,
+        typer.Option(
+            "--unneeded-time", metavar="TIME", help="tidepool gives idle machines back after it; else the stack's."
+        ),
+    ] = "",
+    most: Annotated[int, typer.Option("--max-machines", min=1, max=100_000, help="Of each pool at most.")] = 5000,
+    discount: Annotated[
+        float, typer.Option("--discount", min=0.0, max=0.99, help="On 24x7, as a reservation gives; 0.4 is 40 %.")
+    ] = 0.0,
+    prices: Annotated[
+        Path | None, typer.Option("--prices", metavar="FILE", help="A price list (CSV) that comes before the bundled.")
+    ] = None,
+    assume: Annotated[
+        list[str] | None,
+        typer.Option("--assume", metavar="NAME=NUMBER", help="Another value of an assumption; may be repeated."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What a workload would cost: 24x7, autoscaled on-demand, on spot with the defaults, and with tidepool.
+
+    Simulates jobs, autoscaler, ladder, sizing and the spot market, buys nothing, and does the books as the report does.
+    All assumptions are listed below the result, each with its source.
+
+    A trace file has a job a line, by tab: job, submit time and gap (s), map input, shuffle and reduce output (bytes),
+    as in the SWIM suite. `tidepool simulate deadlines` compares policies for jobs with deadlines.
+
+    \b
+    Examples:
+      tidepool simulate
+      tidepool simulate --trace fb-2009-0 --unneeded-time 20s
+      tidepool simulate --trace busy --spot never
+      tidepool simulate --assume boot_seconds=120 --assume pull_seconds=0 --json
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
+    progress = Progress()
+    try:
+        assumed = assumptions.read(assume or [])
+        world = _world(stack, prices, unneeded_time, most, assumed, _spot(spot_there), seed, discount)
+        workload = _workload(trace, seed, assumed, world)
+        began = time.monotonic()
+        with progress.step(f"{workload.name}: {len(workload.jobs):,} jobs under {len(policies.NAMES)} policies"):
+            found, short = comparison.compare(workload, world), comparison.ten_minutes(world)
+        seconds = time.monotonic() - began
+    except (AssumptionError, PoolError, PriceError, SimulationError, TraceError, swim.TraceError) as error:
+        progress.say(str(error))
+        raise typer.Exit(1) from error
+    _print(workload, world, found, short, seconds, as_json)
+
+
+def _print(
+    workload: Workload, world: World, found: list[Books], short: list[Books], seconds: float, as_json: bool
+) -> None:
+    if as_json:
+        typer.echo(json.dumps(comparison.document(workload, world, found, short), indent=2))
+    else:
+        simulate_view.show(workload, world, found, short, Console(highlight=False))
+    typer.echo(f"simulated in {seconds:.1f} s", err=True)
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """Options before a sub-command would be ignored."""
+    for name in context.params:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"give options after {context.invoked_subcommand}, not before it", context)
+
+
+def _workload(trace: str, seed: int, assumed: Assumptions, world: World) -> Workload:
+    if trace in workloads.PROFILES:
+        return workloads.PROFILES[trace](seed, assumed)
+    path = swim.BUNDLED if trace == SAMPLE else Path(trace)
+    if trace != SAMPLE and not path.exists() and not path.suffix:
+        raise SimulationError(f"there is no trace {trace!r}: neither a file nor one of {', '.join(NAMES)}")
+    largest = max(-(-each.pool.cpu_millis // 1000) for each in world.pools.values())
+    return swim.read(path, assumed, largest)
+
+
+def _spot(given: str) -> str | Trace:
+    if given in spot.PROCESSES:
+        return given
+    path = Path(given)
+    if not path.exists() and not path.suffix:
+        raise SimulationError(f"--spot: there is no file {given!r}; built in are {', '.join(spot.PROCESSES)}")
+    return traces.read(path)
+
+
+def _world(
+    stack: str,
+    prices: Path | None,
+    unneeded_time: str,
+    most: int,
+    assumed: Assumptions,
+    there: str | Trace,
+    seed: int,
+    discount: float,
+) -> World:
+    book = _book(prices)
+    capacity, volumes, unneeded = _stack(stack)
+    if unneeded_time:
+        unneeded = dict.fromkeys(unneeded, _seconds(unneeded_time))
+    pools: dict[str, MachinePool] = policies.machine_pools(capacity, book, volumes, unneeded, most)
+    return World(capacity, pools, book, assumed, there, seed, discount)
+
+
+def _stack(stack: str) -> tuple[Capacity, dict[str, float], dict[str, float]]:
+    """The pools of a stack; their root volumes in GiB; how long their machines idle, in seconds."""
+    named = STACKS / f"Pulumi.{stack}.yaml"
+    file = named if named.is_file() else Path(stack)
+    if not file.is_file():
+        known = ", ".join(sorted(each.stem.removeprefix("Pulumi.") for each in STACKS.glob("Pulumi.*.yaml")))
+        raise SimulationError(f"--stack: there is no file and no stack {stack!r}; the stacks are {known}")
+    try:
+        loaded = settings.load(file)
+    except settings.SettingsError as error:
+        raise SimulationError(str(error)) from error
+    if not isinstance(loaded.cloud, AwsCloud):
+        raise SimulationError(f"--stack: {stack} is no cluster on AWS, and its pools' machine types are not known")
+    pools = loaded.cloud.pools
+    volumes = {name: float(pool.root_volume_gib) for name, pool in pools.items()}
+    unneeded = {name: _seconds(pool.unneeded_time) for name, pool in pools.items()}
+    return capacity_document.build(loaded, "", {}), volumes, unneeded
+
+
+def _book(prices: Path | None) -> PriceBook:
+    bundled = price_table.bundled()
+    if prices is None:
+        return bundled
+    try:
+        return bundled.merged(price_book.loads(prices.read_text(encoding="utf-8"), str(prices)))
+    except OSError as error:
+        raise PriceError(f"{prices}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PriceError(f"{prices}: not UTF-8 text: {error}") from error
+
+
+def _seconds(text: str) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise SimulationError(f"--unneeded-time: must be {patterns.DURATION_WORDS}, not {text!r}")
+    hours, minutes, seconds = (int(each or 0) for each in match.groups())
+    return hours * 3600.0 + minutes * 60 + seconds

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tidepool.job import JobError
     from tidepool.operators.dask_cluster import DaskClusterOperator
     from tidepool.operators.dask_pod import DaskPodOperator
+    from tidepool.operators.deadline_alert import deadline_alert
     from tidepool.operators.job_pod import JobPodOperator
     from tidepool.operators.spark_cluster import SparkClusterOperator
     from tidepool.operators.spark_pod import SparkPodOperator
@@ -32,6 +33,7 @@ _HOMES = {
     "SparklingWaterPodOperator": "tidepool.operators.sparkling_water",
 }
 
+    "deadline_alert": "tidepool.operators.deadline_alert",
 __all__ = [
     "CapacityError",
     "Cause",
@@ -46,6 +48,7 @@ __all__ = [
 ]
 
 
+    "deadline_alert",
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tidepool' has no attribute {name!r}; it has {', '.join(__all__)}")

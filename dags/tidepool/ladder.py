@@ -202,17 +202,19 @@ def rungs(
     """The ladder of the next attempt, at least one rung.
 
     pools: that the job fits, in the order of the capacity document (priority, then price). attempts: that ended before.
-    market: that this attempt is to keep to, where there is a pool of it, as a deadline may demand.
+    market: what its deadline says. On-demand is demanded; spot comes first, and is left where it has no machines.
     """
-    wasted = [each.pool for each in attempts if each.cause in PLATFORM and each.market == "spot"]
+    wasted = _wasted(attempts)
     why = ""
     on_demand = [pool for pool in pools if pool.market == "on-demand"]
-    if market is not None and any(pool.market == market for pool in pools):
-        pools = [pool for pool in pools if pool.market == market]
-        why = f"{market} is what its deadline needs"
-    elif len(wasted) >= WASTED_ATTEMPTS and on_demand:
+    if market == "on-demand" and on_demand:
+        pools = on_demand
+        why = "on-demand is what its deadline needs"
+    elif is_done_with_spot(attempts) and on_demand:
         pools = on_demand
         why = f"{len(wasted)} attempts were lost on spot machines"
+    elif market == "spot":
+        pools = sorted(pools, key=lambda pool: pool.market != "spot")
     ordered = _other_first(pools, set(wasted))
     ladder = [
         Rung((pool,), _why(pool, why, wasted, state), state is State.HALF_OPEN)
@@ -223,6 +225,32 @@ def rungs(
         # The last resort is what any Kubernetes does: wait, and take what comes first.
         ladder.append(Rung(tuple(ordered), "whichever has a machine first"))
     return ladder or [Rung(tuple(ordered), f"{why or 'the only pool that it may run on'}")]
+
+
+def is_done_with_spot(attempts: Sequence[Attempt]) -> bool:
+    """Whether so many attempts were lost on spot machines that the next goes on-demand, if it may."""
+    return len(_wasted(attempts)) >= WASTED_ATTEMPTS
+
+
+def _wasted(attempts: Sequence[Attempt]) -> list[str]:
+    """The spot pools that attempts were lost on."""
+    return [each.pool for each in attempts if each.cause in PLATFORM and each.market == "spot"]
+
+
+def lately(breakers: Mapping[str, Breaker], pools: Iterable[Pool], now: float) -> tuple[int, float]:
+    """Machines of the spot pools that attempts lost in the last WINDOW_SECONDS, and in about how many machine-hours.
+
+    A breaker knows when attempts got machines and when some were lost, not which: every machine is taken to be kept
+    until now, and those lost that nobody saw begin to have been there all the time.
+    """
+    lost, seconds = 0, 0.0
+    for pool in pools:
+        if pool.market == "spot" and pool.name in breakers:
+            starts, reclaims = _recent(breakers[pool.name].starts, now), _recent(breakers[pool.name].reclaims, now)
+            lost += len(reclaims)
+            seconds += sum(max(0.0, now - start) for start in starts)
+            seconds += WINDOW_SECONDS * max(0, len(reclaims) - len(starts))
+    return lost, seconds / 3600
 
 
 def _other_first(pools: Sequence[Pool], wasted: set[str]) -> list[Pool]:

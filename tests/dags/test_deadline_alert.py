@@ -87,6 +87,8 @@ def test_a_missed_run_is_said_in_the_triggerers_log(caplog: pytest.LogCaptureFix
         ({}, "(not started)"),
         ({"r": {"load": "success"}}, ""),
         ({"r": {"load": "skipped"}}, ""),
+        ({"r": {"load_0": "success", "load_1": "running"}}, "(running)"),
+        ({"r": {"load_0": "success", "load_1": "skipped"}}, ""),
     ],
 )
 def test_a_task_that_is_done_has_not_missed_its_deadline(

@@ -72,6 +72,22 @@ def test_a_deadline_may_demand_a_market(pools: list[Pool]) -> None:
     assert names(rungs(pools[:2], {}, [], NOW, market="on-demand"))[0] == "spot-a"  # there is none
 
 
+def test_a_deadline_that_allows_spot_puts_it_first_and_leaves_the_rest_below(pool: Make) -> None:
+    here = [pool("on-demand-a", "on-demand"), pool("spot-a"), pool("spot-b")]
+    assert names(rungs(here, {}, [], NOW, market="spot"))[:3] == ["spot-a", "spot-b", "on-demand-a"]
+    assert names(rungs(here, {}, lost("spot-a", "spot-a"), NOW, market="spot")) == ["on-demand-a"]
+
+
+def test_what_was_seen_lately_is_the_spot_pools_losses_in_about_so_many_hours(pools: list[Pool]) -> None:
+    seen = {
+        "spot-a": Breaker(starts=(NOW - 600, NOW - 300), reclaims=(NOW - 100,)),
+        "spot-b": Breaker(starts=(NOW - 2000,), reclaims=(NOW - 60, NOW - 50)),
+        "on-demand-a": Breaker(reclaims=(NOW,)),
+    }
+    assert ladder.lately(seen, pools, NOW) == (3, pytest.approx((900 + 2 * 900) / 3600))
+    assert ladder.lately({}, pools, NOW) == (0, 0.0)
+
+
 def test_an_open_pool_is_passed_over_and_a_half_open_one_tried_by_one_attempt(pools: list[Pool]) -> None:
     opened = Breaker().failed(NOW)
     assert names(rungs(pools, {"spot-a": opened}, [], NOW + 1))[0] == "spot-b"

@@ -81,7 +81,9 @@ async def _state(dag_id: str, run_id: str, task_id: str) -> str:
     states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
         dag_id=dag_id, task_ids=[task_id], run_ids=[run_id]
     )
-    return str(states.get(run_id, {}).get(task_id) or "not started")
+    # A mapped task has one for each of its instances.
+    found = [str(state or "not started") for state in states.get(run_id, {}).values()]
+    return next((state for state in found if state not in DONE), found[0] if found else "not started")
 
 
 def due(dag: Any, dag_run: Any) -> datetime | None:

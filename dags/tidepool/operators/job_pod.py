@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -22,34 +22,23 @@ from tidepool import capacity as capacity_document
 from tidepool import ladder, retries
 from tidepool import pod as pods
 from tidepool.capacity import Market, Pool
-from tidepool.job import Job, JobError, quantity
+from tidepool.job import Job, quantity
 from tidepool.ladder import Breaker, Clocks, Rung
-from tidepool.operators import ending, lease, reattach
+from tidepool.operators import arguments, ending, lease, reattach
+from tidepool.operators.arguments import NO_POOL, REFUSED, RETRIES
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.launch import Launch, Limits
 from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, outlast
 from tidepool.operators.pod_watch import PodWatch
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
 from tidepool.outcome import Cause, JobFailed, Outcome, Seen
-from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES
+from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES, Attempt
 from tidepool.sizing import Placement, place
 
-NO_POOL = "default_pool"
-"""No pool named. Airflow's own default for its argument of this name, which mapped tasks always pass."""
-
-RETRIES = 3
-
-REFUSED: Mapping[str, str] = {
-    "affinity": "name a `pool`",
-    "container_resources": "ask for `cores`, `memory` and `gpus`",
-    "namespace": "name a `team`",
-    "pod_template_dict": "use `full_pod_spec`, which is laid over the job's pod",
-    "pod_template_file": "use `full_pod_spec`, which is laid over the job's pod",
-    "service_account_name": "name a `team`",
-}
-"""Arguments of KubernetesPodOperator that would silently undo the job's place, size and owner; what to do instead."""
-
 QUOTA_SECONDS = 10.0
+
+WAIT_SECONDS = 60.0
+"""How soon a task that waits for spot machines asks again."""
 
 
 class JobPodOperator(KubernetesPodOperator):
@@ -64,6 +53,8 @@ class JobPodOperator(KubernetesPodOperator):
     retries: after failures of the program; platform_retries: after what the job could not help, such as a reclaimed
     machine; memory_retries: with half as much memory again, after want of it. Airflow's own `retries` of the task is
     their sum. retry_policy: instead of all that. airflow_pool: what Airflow calls `pool`.
+    deadline: so long after its DAG run was queued it must be done. Airflow tells if it isn't (Deadline Alerts), and an
+    attempt is on spot only where the deadline allows it; without one, where the DAG's deadlines do.
     Every argument of KubernetesPodOperator may be given besides, save those in `refused`; `tolerations` are added.
 
     Raises JobError where the job fits no pool or its team is none, and CapacityError without a capacity document: both
@@ -89,13 +80,12 @@ class JobPodOperator(KubernetesPodOperator):
         memory_retries: int = MEMORY_RETRIES,
         retry_delay: timedelta = timedelta(seconds=10),
         retry_policy: RetryPolicy | None = None,
+        deadline: timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         task = kwargs.get("task_id", "")
         given = {**(kwargs.get("default_args") or {}), **kwargs}
-        refused = [f"{name}: {instead}" for name, instead in self.refused.items() if given.get(name) is not None]
-        if refused:
-            raise JobError(f"task {task!r}: not for the author to give: {'; '.join(refused)}")
+        arguments.check(task, given, self.refused, deadline)
         if retry_policy is None:
             retry_policy = CauseRetryPolicy(retries, platform_retries, memory_retries)
             retries = retry_policy.limits.total
@@ -114,15 +104,7 @@ class JobPodOperator(KubernetesPodOperator):
         if kwargs.get("tolerations"):
             own = pods.manifest(placement, image, capacity)["spec"]["tolerations"]
             kwargs["tolerations"] = [*own, *kwargs["tolerations"]]
-        defaults: dict[str, Any] = {
-            "schedule_timeout_seconds": capacity.schedule_timeout_seconds,  # the stock 120 s is less than a scale-up
-            "startup_timeout_seconds": 600,
-            "startup_check_interval_seconds": 2,
-            "on_finish_action": "delete_pod",
-            "log_pod_spec_on_failure": False,
-            "termination_message_policy": "FallbackToLogsOnError",
-        }
-        kwargs |= {name: value for name, value in defaults.items() if name not in given}
+        kwargs |= {name: value for name, value in arguments.defaults(capacity).items() if name not in given}
         super().__init__(
             image=image,
             namespace=placement.tenant.namespace,
@@ -136,7 +118,11 @@ class JobPodOperator(KubernetesPodOperator):
         self.market = market
         self.team = placement.team
         self.placement = placement
+        self.deadline = deadline
+        arguments.alert(self.get_dag(), self.task_id, deadline)
         self._attempt = 0
+        self._attempts: list[Attempt] = []
+        self._waits = False
         self._launch: Launch | None = None
         self._rung: Rung | None = None
         self._context: Any = None
@@ -149,15 +135,7 @@ class JobPodOperator(KubernetesPodOperator):
     def partial(cls, **kwargs: Any) -> OperatorPartial:
         """Airflow's, with the retries that a mapped task has besides its author's: the scheduler reads them here."""
         made: OperatorPartial = super().partial(**kwargs)
-        defaults = getattr(made.kwargs.get("dag"), "default_args", None) or {}
-        defaults = {**defaults, **(kwargs.get("default_args") or {}), **made.kwargs}
-        if defaults.get("retry_policy") is None:
-            policy = CauseRetryPolicy(
-                made.kwargs["retries"],
-                defaults.get("platform_retries", PLATFORM_RETRIES),
-                defaults.get("memory_retries", MEMORY_RETRIES),
-            )
-            made.kwargs |= {"retries": policy.limits.total, "retry_policy": policy}
+        made.kwargs |= arguments.of_mapped(kwargs, made.kwargs)
         return made
 
     @cached_property
@@ -175,8 +153,22 @@ class JobPodOperator(KubernetesPodOperator):
         self.placement = placement
 
     def market_now(self, context: Any) -> Market | None:
-        """The market that this attempt is to keep to, where the job may use both; None: the ladder decides."""
-        return None
+        """The market that its deadline demands ("on-demand") or allows ("spot"); None: the ladder decides."""
+        waited, self._waits = self._waits, False
+        dag, pools = self.get_dag(), self.placement.pools
+        has_deadline = self.deadline is not None or bool(getattr(dag, "deadline", None))
+        if self.market is not None or not has_deadline or ladder.is_done_with_spot(self._attempts):
+            return None
+        from tidepool.operators import deadline_market  # which few DAG files need
+
+        breakers = self.breakers.read()
+        found = deadline_market.choice(context, dag, pools, breakers, self.deadline, step=WAIT_SECONDS)
+        if found is None:
+            return None
+        self._waits = found.market is None
+        if not (waited and self._waits):
+            self.log.info("Its deadline: %s", found.why)
+        return found.market or "spot"
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
         """The pod, with its owner, its lease and the name that follows from its owner on it."""
@@ -211,6 +203,11 @@ class JobPodOperator(KubernetesPodOperator):
             selector = self._build_find_pod_label_selector(context, exclude_checked=False)
             pod = reattach.takeover(self.client, self.pod_manager, namespace, selector, self._give_up)
         if pod is None:
+            while self._waits:
+                self._check_killed()
+                time.sleep(WAIT_SECONDS)
+                self._launch = self._climb(context)
+                self.pod_request_obj = None  # it was for where the attempt would have gone without the wait
             return self._launch.first()
         self.log.info("Going on with pod %s of an earlier attempt", pod.metadata.name)
         self._rung = self._launch.adopt(pod)
@@ -283,21 +280,27 @@ class JobPodOperator(KubernetesPodOperator):
         """This attempt's size and ladder, after what ended those before it; the log says what is different."""
         self._context = context
         capacity = ladder.offered(capacity_document.load(), self.market, self.task_id)
-        attempts = remembered(context) or []
+        self._attempts = remembered(context) or []
         most = context["ti"].max_tries
         if isinstance(most, int):
-            attempts, _ = retries.since_cleared(attempts, self._attempt, most, self.retries or 0)
-        if words := retries.last_words(attempts, self._attempt):
+            self._attempts, _ = retries.since_cleared(self._attempts, self._attempt, most, self.retries or 0)
+        if words := retries.last_words(self._attempts, self._attempt):
             self.log.info(words)
         usual = self.placement
-        placement = ladder.regrown(self.job, capacity, usual, attempts)
+        placement = ladder.regrown(self.job, capacity, usual, self._attempts)
         if placement != usual:
             self.resize(placement, context)
             self.log.info(
                 "Now with %d MiB of memory instead of %d", placement.memory_bytes >> 20, usual.memory_bytes >> 20
             )
-        rungs = ladder.rungs(placement.pools, self.breakers.read(), attempts, time.time(), self.market_now(context))
-        self.log.info("Now on %s: %s", rungs[0].name, rungs[0].why)
+        return self._climb(context)
+
+    def _climb(self, context: Any) -> Launch:
+        """The ladder as pools and deadline are now; where there is time to wait for spot machines, `_waits` says so."""
+        market = self.market_now(context)
+        rungs = ladder.rungs(self.placement.pools, self.breakers.read(), self._attempts, time.time(), market)
+        if not self._waits:
+            self.log.info("Now on %s: %s", rungs[0].name, rungs[0].why)
         self._rung = rungs[0]
         clocks = Clocks(pull=self.startup_timeout_seconds)
         return Launch(

@@ -31,9 +31,9 @@ _HOMES = {
     "SparkClusterOperator": "tidepool.operators.spark_cluster",
     "SparkPodOperator": "tidepool.operators.spark_pod",
     "SparklingWaterPodOperator": "tidepool.operators.sparkling_water",
+    "deadline_alert": "tidepool.operators.deadline_alert",
 }
 
-    "deadline_alert": "tidepool.operators.deadline_alert",
 __all__ = [
     "CapacityError",
     "Cause",
@@ -45,10 +45,10 @@ __all__ = [
     "SparkClusterOperator",
     "SparkPodOperator",
     "SparklingWaterPodOperator",
+    "deadline_alert",
 ]
 
 
-    "deadline_alert",
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'tidepool' has no attribute {name!r}; it has {', '.join(__all__)}")

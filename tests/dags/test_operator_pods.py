@@ -220,6 +220,7 @@ def test_the_public_names_are_these() -> None:
         "SparkClusterOperator",
         "SparkPodOperator",
         "SparklingWaterPodOperator",
+        "deadline_alert",
     ]
     for name in tidepool.__all__:
         assert getattr(tidepool, name).__name__ == name
@@ -227,7 +228,6 @@ def test_the_public_names_are_these() -> None:
         tidepool.SparkOperator  # noqa: B018
 
 
-        "deadline_alert",
 def test_the_capacity_document_is_read_without_airflow() -> None:
     program = (
         "import sys, tidepool.capacity, tidepool.pod, tidepool.sizing, tidepool.spark_conf, tidepool.outcome\n"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tidepool.operators.dask_pod import DaskPodOperator
     from tidepool.operators.deadline_alert import deadline_alert
     from tidepool.operators.job_pod import JobPodOperator
+    from tidepool.operators.spark_application import SparkApplicationOperator
     from tidepool.operators.spark_cluster import SparkClusterOperator
     from tidepool.operators.spark_pod import SparkPodOperator
     from tidepool.operators.sparkling_water import SparklingWaterPodOperator
@@ -28,6 +29,7 @@ _HOMES = {
     "JobError": "tidepool.job",
     "JobFailed": "tidepool.outcome",
     "JobPodOperator": "tidepool.operators.job_pod",
+    "SparkApplicationOperator": "tidepool.operators.spark_application",
     "SparkClusterOperator": "tidepool.operators.spark_cluster",
     "SparkPodOperator": "tidepool.operators.spark_pod",
     "SparklingWaterPodOperator": "tidepool.operators.sparkling_water",
@@ -42,6 +44,7 @@ __all__ = [
     "JobError",
     "JobFailed",
     "JobPodOperator",
+    "SparkApplicationOperator",
     "SparkClusterOperator",
     "SparkPodOperator",
     "SparklingWaterPodOperator",

@@ -51,6 +51,12 @@ _DECOMMISSION = {
     "spark.executor.failuresValidityInterval": "1h",
 }
 
+_POLLING = {
+    # Its watch asks for what etcd before 3.5 lacks, and then fails once a second; looking now and then does as well.
+    "spark.kubernetes.executor.enableApiWatcher": "false",
+    "spark.kubernetes.executor.apiPollingInterval": "10s",
+}
+
 _NOTHING_BESIDE_PODS = {
     # The driver may make pods and nothing else: no Service (its address is its pod's), ConfigMap or volume claim.
     "spark.kubernetes.executor.disableConfigMap": "true",
@@ -119,6 +125,7 @@ def settings(
         "spark.driver.host": f"$({POD_IP_VARIABLE})",
         "spark.driver.bindAddress": f"$({POD_IP_VARIABLE})",
         **_NOTHING_BESIDE_PODS,
+        **_POLLING,
         **_DECOMMISSION,
         **size,
         "spark.sql.warehouse.dir": f"file:{SCRATCH_FOLDER}/warehouse",

@@ -147,7 +147,13 @@ def test_defaults_suit_a_job_on_a_machine_that_is_yet_to_be_bought() -> None:
 
 
 def test_default_args_of_the_dag_win_over_tidepools_defaults() -> None:
-    given = {"retries": 7, "platform_retries": 4, "schedule_timeout_seconds": 60, "memory": "2Gi", "on_finish_action": "keep_pod"}
+    given = {
+        "retries": 7,
+        "platform_retries": 4,
+        "schedule_timeout_seconds": 60,
+        "memory": "2Gi",
+        "on_finish_action": "keep_pod",
+    }
     with DAG("d", schedule=None, default_args=given):
         operator = SparkPodOperator(task_id="t", application="a.py")
     assert operator.retries == 7 + 4 + 2
@@ -217,6 +223,7 @@ def test_the_public_names_are_these() -> None:
         "JobError",
         "JobFailed",
         "JobPodOperator",
+        "SparkApplicationOperator",
         "SparkClusterOperator",
         "SparkPodOperator",
         "SparklingWaterPodOperator",

@@ -28,6 +28,7 @@ PURE = [
     "dask_conf",
     "h2o_conf",
     "spark_cluster_conf",
+    "spark_application",
 ]
 """Modules of the library that know neither Airflow nor Kubernetes, and that infra's contract may use."""
 

@@ -1,0 +1,222 @@
+"""Spark by the spark-operator: what it is asked for, and what becomes of the task. A fake operator makes driver pods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from kubernetes.client.exceptions import ApiException
+
+from infra import versions
+from tests.dags.fake_kubernetes import NAMESPACE, Clock, Kubernetes, Watch, connect, context
+from tidepool import Cause, JobFailed, SparkApplicationOperator, spark_application
+from tidepool.operators import application_manager, job_pod, lease
+from tidepool.operators import spark_application as operators
+
+Object = dict[str, Any]
+
+
+class SparkOperator:
+    """Applications in memory. react: what it does with a new one; unless told otherwise, it starts the driver's pod."""
+
+    def __init__(self, kubernetes: Kubernetes) -> None:
+        self.kubernetes = kubernetes
+        self.there: dict[str, Object] = {}
+        self.made: list[Object] = []
+        self.react: Callable[[Object], None] = self.start_driver
+        self.answer_lost = False
+
+    def start_driver(self, application: Object) -> None:
+        template = application["spec"]["driver"]["template"]
+        self.kubernetes.put(application["metadata"]["name"], labels=dict(template["metadata"]["labels"]))
+
+    def say(self, application: Object, state: str, message: str = "") -> None:
+        application["status"] = {"applicationState": {"state": state, "errorMessage": message}}
+
+    def create_namespaced_custom_object(self, group: str, version: str, namespace: str, plural: str, body: Any) -> None:
+        assert (group, version, plural) == ("sparkoperator.k8s.io", "v1beta2", "sparkapplications")
+        assert namespace == body["metadata"]["namespace"] == NAMESPACE
+        name = body["metadata"]["name"]
+        if name in self.there:
+            raise ApiException(status=409)
+        self.there[name] = body
+        self.made.append(body)
+        self.react(body)
+        if self.answer_lost:
+            self.answer_lost = False
+            raise ApiException(status=504)
+
+    def get_namespaced_custom_object(self, group: str, version: str, namespace: str, plural: str, name: str) -> Object:
+        if name not in self.there:
+            raise ApiException(status=404)
+        return self.there[name]
+
+    def delete_namespaced_custom_object(self, group: str, version: str, namespace: str, plural: str, name: str) -> None:
+        if name not in self.there:
+            raise ApiException(status=404)
+        del self.there[name]
+        self.kubernetes.pods.pop(name, None)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    monkeypatch.setattr("time.time", clock.time)
+    return clock
+
+
+@pytest.fixture
+def operator(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> SparkOperator:
+    monkeypatch.setattr(job_pod, "PodWatch", Watch)
+    monkeypatch.setattr(lease, "Lease", Watch)
+    made = SparkOperator(Kubernetes())
+    monkeypatch.setattr(operators, "CustomObjectsApi", lambda _: made)
+    return made
+
+
+def task(operator: SparkOperator, **arguments: Any) -> SparkApplicationOperator:
+    given = {"task_id": "clean", "application": "clean.py", "application_args": ["--day", "1"], "executors": 3}
+    made = SparkApplicationOperator(**given | arguments)
+    connect(made, operator.kubernetes)
+    return made
+
+
+def failed(job: SparkApplicationOperator) -> JobFailed:
+    with pytest.raises(JobFailed) as caught:
+        job.execute(context())
+    return caught.value
+
+
+def test_the_spark_operator_is_asked_for_what_the_job_asks_for(operator: SparkOperator) -> None:
+    task(operator, conf={"spark.sql.shuffle.partitions": "9"}).execute(context())
+    [application] = operator.made
+    spec = application["spec"]
+    assert (application["apiVersion"], application["kind"]) == ("sparkoperator.k8s.io/v1beta2", "SparkApplication")
+    assert (spec["type"], spec["mode"], spec["restartPolicy"]) == ("Python", "cluster", {"type": "Never"})
+    assert spec["mainApplicationFile"] == "local:///opt/tidepool/jobs/clean.py"
+    assert spec["arguments"] == ["--day", "1"]
+    assert spec["image"] == "tidepool.local/spark:abc123"
+    assert spec["executor"]["instances"] == 3
+    assert spec["sparkConf"]["spark.sql.shuffle.partitions"] == "9"
+    assert spec["sparkConf"]["spark.decommission.enabled"] == "true"
+    assert spec["sparkConf"]["spark.kubernetes.driver.pod.name"] == application["metadata"]["name"]
+    assert not [value for value in spec["sparkConf"].values() if "$(" in value]
+
+
+def test_pods_are_as_large_as_those_that_spark_makes_by_itself(operator: SparkOperator) -> None:
+    task(operator, driver_memory="3Gi").execute(context())
+    spec = operator.made[0]["spec"]
+    sizes = [
+        sum(int(spec[part][field].removesuffix("m")) for field in ("memory", "memoryOverhead"))
+        for part in ("driver", "executor")
+    ]
+    assert sizes == [3072, 6912]
+    assert spec["executor"]["coreRequest"] == "1680m"
+
+
+def test_driver_and_executors_have_their_place_their_rights_and_their_owner(operator: SparkOperator) -> None:
+    task(operator, env_vars={"A": "b"}).execute(context())
+    spec = operator.made[0]["spec"]
+    driver, executor = (spec[part]["template"] for part in ("driver", "executor"))
+    assert (driver["spec"]["serviceAccountName"], executor["spec"]["serviceAccountName"]) == ("job-driver", "job")
+    for pod in (driver, executor):
+        [container] = pod["spec"]["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert "A" in [each["name"] for each in container["env"]]
+        assert not {"args", "command", "resources"} & set(container)
+        assert pod["metadata"]["labels"]["tidepool.dev/owner-dag"] == "d"
+        assert pod["spec"]["affinity"]["nodeAffinity"]
+    # By these a later attempt finds the driver's pod, and only that.
+    assert "dag_id" in driver["metadata"]["labels"]
+    assert "dag_id" not in executor["metadata"]["labels"]
+    assert operator.made[0]["metadata"]["labels"]["tidepool.dev/owner-dag"] == "d"
+
+
+def test_executors_that_come_and_go_are_the_spark_operators_dynamic_allocation(operator: SparkOperator) -> None:
+    task(operator, executors=(0, 8)).execute(context())
+    spec = operator.made[0]["spec"]
+    assert spec["dynamicAllocation"] == {"enabled": True, "minExecutors": 0, "maxExecutors": 8}
+    assert spec["executor"]["instances"] == 1  # the resource's least
+    assert spec["sparkConf"]["spark.dynamicAllocation.shuffleTracking.enabled"] == "true"
+
+
+def test_a_job_that_succeeds_leaves_no_application(operator: SparkOperator) -> None:
+    task(operator).execute(context())
+    assert (operator.there, operator.kubernetes.pods) == ({}, {})
+    assert len(operator.made) == 1
+
+
+def test_a_driver_that_fails_is_the_jobs_failure_with_its_cause(operator: SparkOperator) -> None:
+    def script(name: str) -> None:
+        operator.kubernetes.end(name, "Failed", 137, "OOMKilled")
+        Watch.last = operator.kubernetes.json(name)
+
+    operator.kubernetes.script = script
+    assert failed(task(operator)).cause is Cause.OUT_OF_MEMORY
+    assert operator.there == {}
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [("exceeded quota: quota", Cause.UNSCHEDULABLE), ("failed to run spark-submit", Cause.UNKNOWN)],
+)
+def test_an_application_that_cannot_be_submitted_says_why(operator: SparkOperator, message: str, cause: Cause) -> None:
+    operator.react = lambda application: operator.say(application, "FAILED", message)
+    error = failed(task(operator))
+    assert error.cause is cause
+    assert f"could not start its driver: {message}" in error.message
+    assert operator.there == {}
+
+
+def test_an_environment_without_the_spark_operator_says_so_after_the_time_that_machines_take(
+    operator: SparkOperator, clock: Clock
+) -> None:
+    operator.react = lambda _: None
+    error = failed(task(operator, schedule_timeout_seconds=300))
+    assert error.cause is Cause.UNSCHEDULABLE
+    assert "no driver's pod after 300 s" in error.message
+    assert "does the spark-operator run (tidepool:spark_operator in stacks/)?" in error.message
+    assert operator.there == {}
+    assert 300 <= clock.passed < 310
+
+
+def test_an_application_whose_creation_was_not_answered_is_not_made_twice(operator: SparkOperator) -> None:
+    operator.answer_lost = True
+    task(operator).execute(context())
+    assert len(operator.made) == 1
+
+
+def test_an_application_that_somebody_deletes_before_it_has_a_driver_is_cancelled(operator: SparkOperator) -> None:
+    operator.react = lambda application: operator.there.pop(application["metadata"]["name"])
+    error = failed(task(operator))
+    assert (error.cause, error.message) == (
+        Cause.CANCELLED,
+        "its SparkApplication was deleted before it had a driver",
+    )
+
+
+def test_an_application_of_a_pod_before_this_one_is_waited_for(operator: SparkOperator, clock: Clock) -> None:
+    job = task(operator)
+    name = job.build_pod_request_obj(context()).metadata.name
+    operator.there[name] = {"metadata": {"name": name, "deletionTimestamp": "now"}}
+    clock.at = [(10, lambda: operator.there.clear())]
+    job.execute(context())
+    assert len(operator.made) == 1
+    assert clock.passed >= 10
+
+
+def test_a_task_that_is_killed_leaves_no_application(operator: SparkOperator) -> None:
+    job = task(operator)
+    operator.kubernetes.script = lambda _: job.on_kill()
+    assert failed(job).cause is Cause.CANCELLED
+    assert (operator.there, operator.kubernetes.pods) == ({}, {})
+
+
+def test_the_spark_version_that_the_spark_operator_is_told_is_the_images() -> None:
+    assert spark_application.SPARK_VERSION == versions.SPARK
+
+
+def test_the_application_is_looked_for_more_often_than_a_machine_takes() -> None:
+    assert application_manager.LOOK_SECONDS <= 5

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.console import Group, JustifyMethod
 from rich.table import Table
 
-from tidepool.ledger.events import Event
+from tidepool.ledger.events import REAPER_KINDS, Event
 
 _LONGEST_NAME = 23
 _STYLES = {"asked": "yellow", "ready": "cyan", "running": "green", "idle": "magenta", "gone": "dim"}
@@ -59,6 +59,8 @@ def board(events: Iterable[Event]) -> Board:
     pods: dict[str, dict[str, Event]] = {}
     machines: dict[str, dict[str, Event]] = {}
     for event in told:
+        if event.kind in REAPER_KINDS:
+            continue
         table = machines if event.kind.startswith("machine.") else pods
         table.setdefault(event.key[1], {}).setdefault(event.kind, event)
     jobs = tuple(_job(facts) for facts in pods.values())

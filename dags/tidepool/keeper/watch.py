@@ -126,21 +126,10 @@ def open_store(database: str) -> Ledger:
     return Store.open(os.environ[URL_VARIABLE] if database == "env" else database)
 
 
-def main() -> None:
-    """Run until ended by a signal; leaves with an error, to be restarted, if anything but the connection fails."""
-    parser = argparse.ArgumentParser(prog="python -m tidepool.keeper.watch", description=__doc__)
-    parser.add_argument("--kubeconfig", required=True, type=Path)
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument("--events", type=Path, help="JSON lines, appended to")
-    where.add_argument("--database", help=f"URL of the ledger; `env`: from {URL_VARIABLE}, as it holds a password")
-    parser.add_argument(
-        "--capacity", type=Path, help="the capacity document; without it a node's label tidepool.dev/pool says its pool"
-    )
-    arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    api = client.CoreV1Api(config.new_client_from_config(str(arguments.kubeconfig)))
-    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client made it report every try
-    recorder = Recorder(arguments.events) if arguments.events else open_store(arguments.database)
+def watches(
+    api: client.CoreV1Api, recorder: Ledger, pools: Callable[[], Iterable[Pool]]
+) -> tuple[tuple[Request, Handler, str], ...]:
+    """What is watched, who takes it in, and its name in the log: nodes, pods of jobs, image pulls."""
 
     def read_node(name: str) -> Object:
         node: Object = json.loads(api.read_node(name, _preload_content=False, _request_timeout=(3, 10)).data)
@@ -154,18 +143,42 @@ def main() -> None:
         chosen = f"involvedObject.kind=Pod,reason={PULLING}"
         return api.list_event_for_all_namespaces(field_selector=chosen, **options)
 
-    def pools() -> Iterable[Pool]:
-        return capacity.load(arguments.capacity).pools.values() if arguments.capacity else ()
-
     nodes = Nodes(recorder, read_node, pools)
     pods = Pods(recorder, nodes.machine)
     nodes.lost = pods.lost
+    return (api.list_node, nodes, "nodes"), (list_pods, pods, "pods"), (list_pulls, Pulls(pods), "image pulls")
+
+
+def add_ledger_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where events are recorded."""
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--events", type=Path, help="JSON lines, appended to")
+    where.add_argument("--database", help=f"URL of the ledger; `env`: from {URL_VARIABLE}, as it holds a password")
+
+
+def open_ledger(arguments: argparse.Namespace) -> Ledger:
+    """The ledger that the arguments name."""
+    return Recorder(arguments.events) if arguments.events else open_store(arguments.database)
+
+
+def main() -> None:
+    """Run until ended by a signal; leaves with an error, to be restarted, if anything but the connection fails."""
+    parser = argparse.ArgumentParser(prog="python -m tidepool.keeper.watch", description=__doc__)
+    parser.add_argument("--kubeconfig", required=True, type=Path)
+    add_ledger_arguments(parser)
+    parser.add_argument(
+        "--capacity", type=Path, help="the capacity document; without it a node's label tidepool.dev/pool says its pool"
+    )
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    api = client.CoreV1Api(config.new_client_from_config(str(arguments.kubeconfig)))
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client made it report every try
+
+    def pools() -> Iterable[Pool]:
+        return capacity.load(arguments.capacity).pools.values() if arguments.capacity else ()
+
     with concurrent.futures.ThreadPoolExecutor(3) as threads:
-        watching = [
-            threads.submit(follow, api.list_node, nodes, "nodes"),
-            threads.submit(follow, list_pods, pods, "pods"),
-            threads.submit(follow, list_pulls, Pulls(pods), "image pulls"),
-        ]
+        watching = [threads.submit(follow, *each) for each in watches(api, open_ledger(arguments), pools)]
         done, _ = concurrent.futures.wait(watching, return_when=concurrent.futures.FIRST_EXCEPTION)
         for future in done:
             _log.error("watching failed: it ends and should be restarted", exc_info=future.exception())

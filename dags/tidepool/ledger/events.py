@@ -29,7 +29,14 @@ POD_KINDS = (
     "pod.ended",  # with a cause
     "pod.gone",  # its object was deleted
 )
-KINDS = MACHINE_KINDS + POD_KINDS
+REAPER_KINDS = (
+    "reaper.found",  # a rule (`cause`) speaks against a pod, claim or machine; `message` is the evidence
+    "reaper.removed",  # and it was removed
+    "reaper.held",  # and it was not: the rule's limit for that hour (`occurrence`) is used up
+)
+"""What the keeper did about what belongs to nobody. No figure about money follows from these."""
+
+KINDS = MACHINE_KINDS + POD_KINDS + REAPER_KINDS
 
 
 class EventError(Exception):
@@ -43,8 +50,9 @@ class Event:
     time: Unix seconds, UTC. kind: one of KINDS. machine: EC2 instance id. zone: its availability zone. usd_per_hour:
     the machine's price when it was asked for; None where nobody said. volume_gib: its root volume. cpu_millis,
     memory_bytes: a machine's allocatable on machine.ready, a pod's requests on the pod's events. pod_uid: the pod's
-    UID; pod and namespace are its name. team, dag, task, run, attempt: the pod's owner. cause: why a pod ended (`ok`,
-    `out_of_memory` …), set on pod.ended only. occurrence: tells the times apart of what may happen more than once.
+    UID, on the reaper's events a claim's too; pod and namespace are its name. team, dag, task, run, attempt: the pod's
+    owner. cause: why a pod ended (`ok`, `out_of_memory` …), on pod.ended; the rule, on the reaper's events.
+    occurrence: tells the times apart of what may happen more than once.
 
     reconstructed: nobody saw it happen; it was concluded later from what still existed. earliest: it then happened
     between this time and `time` (0: at `time`, as far as a stamp says).
@@ -78,12 +86,14 @@ class Event:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, not {self.kind!r}")
-        if not (self.machine if self.kind in MACHINE_KINDS else self.pod_uid):
+        if not self.key[1]:
             raise ValueError(f"{self.kind} needs {'machine' if self.kind in MACHINE_KINDS else 'pod_uid'}")
 
     @property
     def key(self) -> tuple[str, str]:
         """The kind, and whom it happened to."""
+        if self.kind in REAPER_KINDS:
+            return self.kind, self.pod_uid or self.machine
         return self.kind, self.machine if self.kind in MACHINE_KINDS else self.pod_uid
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tidepool.ledger.events import Event
+from tidepool.ledger.events import MACHINE_KINDS, Event
 
 _MACHINE_TIMES = {
     "machine.asked": "asked",
@@ -120,7 +120,7 @@ def lives(events: Iterable[Event]) -> Lives:
             if event.kind == "pod.ended" and event.earliest and pod.ended is None:
                 pod.ended_earliest = millis(event.earliest)
             _tell(pod, event, _POD_TIMES[event.kind], _POD_FACTS)
-        else:
+        elif event.kind in MACHINE_KINDS:
             machine = machines.get(event.machine)
             if machine is None:
                 machine = machines[event.machine] = MachineLife(event.machine)

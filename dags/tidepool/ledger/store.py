@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from tidepool.ledger import schema
-from tidepool.ledger.events import MACHINE_KINDS, POD_KINDS, Event
+from tidepool.ledger.events import MACHINE_KINDS, POD_KINDS, REAPER_KINDS, Event
 from tidepool.ledger.migrations import run as migrations
 from tidepool.prices.book import Price
 
@@ -82,12 +82,12 @@ class Store:
 
     def known(self, kind: str, subject: str) -> Event | None:
         """The first recorded event of this kind about this machine or pod UID, if there is one."""
-        column = schema.events.c.machine if kind in MACHINE_KINDS else schema.events.c.pod_uid
+        table = schema.events
+        subject_of: sa.ColumnElement[str] = table.c.machine if kind in MACHINE_KINDS else table.c.pod_uid
+        if kind in REAPER_KINDS:
+            subject_of = sa.case((table.c.pod_uid == "", table.c.machine), else_=table.c.pod_uid)
         found = self._select(
-            sa.select(*_COLUMNS)
-            .where(schema.events.c.kind == kind, column == subject)
-            .order_by(schema.events.c.sequence)
-            .limit(1)
+            sa.select(*_COLUMNS).where(table.c.kind == kind, subject_of == subject).order_by(table.c.sequence).limit(1)
         )
         return next(found, None)
 

@@ -119,6 +119,30 @@ def spark_memory(task: str, limit_bytes: int, cores: int) -> SparkMemory:
     return SparkMemory(heap=heap, overhead=jvm - heap, python=python, margin=margin)
 
 
+def why_not(job: Job, placement: Placement, pool: Pool) -> str:
+    """Why the placed job's pod may not land on a machine of the pool; empty where it may."""
+    if pool in placement.pools:
+        return ""
+    if not pool.jobs:
+        return "it is not for jobs"
+    if job.pool is not None and job.pool != pool.name:
+        return f"the job names pool {job.pool!r}"
+    if not pool.max_machines:
+        return "it may have no machines (its max is 0)"
+    if pool.gpus < job.gpus:
+        return f"a machine has {pool.gpus} GPUs of {job.gpus}"
+    if pool.gpus and not job.gpus:
+        return "its GPUs are for jobs that ask for them"
+    cpu, memory = room(pool)
+    lacks = [f"{_vcpus(pool)} cores of {placement.cores}"] if placement.cores > _vcpus(pool) else []
+    lacks += [f"{cpu}m of CPU of {placement.cpu_millis}m"] if placement.cpu_millis > cpu else []
+    short = placement.memory_bytes > memory
+    lacks += [f"{memory // MIB} MiB of memory of {placement.memory_bytes // MIB}"] if short else []
+    if lacks:
+        return f"a machine gives a job {' and '.join(lacks)}"
+    return "another job would have room beside it on a machine"
+
+
 def _team(job: Job, capacity: Capacity) -> str:
     team = capacity.default_tenant if job.team is None else job.team
     if team not in capacity.tenants:
@@ -152,7 +176,7 @@ def _vcpus(pool: Pool) -> int:
     return math.ceil(pool.cpu_millis / 1000)
 
 
-def _room(pool: Pool) -> tuple[int, int]:
+def room(pool: Pool) -> tuple[int, int]:
     """What all jobs together can have of one machine: CPU in millicores, memory in bytes (whole MiB)."""
     memory = max(0, pool.memory_bytes - DAEMON_MEMORY_BYTES)
     return max(0, pool.cpu_millis - DAEMON_CPU_MILLIS), memory // MIB * MIB
@@ -160,7 +184,7 @@ def _room(pool: Pool) -> tuple[int, int]:
 
 def _ask(job: Job, pool: Pool) -> tuple[int, int, int]:
     """Cores, CPU request and memory of the job on this pool: the whole machine, or its share by cores."""
-    cpu, memory = _room(pool)
+    cpu, memory = room(pool)
     vcpus = max(1, _vcpus(pool))
     if job.exclusive:
         cores = job.cores or vcpus
@@ -171,7 +195,7 @@ def _ask(job: Job, pool: Pool) -> tuple[int, int, int]:
 
 
 def _fits(cores: int, cpu: int, memory: int, pool: Pool) -> bool:
-    room_cpu, room_memory = _room(pool)
+    room_cpu, room_memory = room(pool)
     return cores <= _vcpus(pool) and SMALLEST_JOB_CPU_MILLIS <= cpu <= room_cpu and memory <= room_memory
 
 
@@ -193,11 +217,11 @@ def _too_large(job: Job, pools: list[Pool]) -> str:
     asked = [f"{job.cores} cores"] if job.cores else []
     asked += [f"{human(job.memory_bytes)} of memory"] if job.memory_bytes else []
     asked += [f"{job.gpus} GPUs"] if job.gpus else []
-    largest = max(pools, key=lambda pool: (_room(pool)[1], pool.cpu_millis))
+    largest = max(pools, key=lambda pool: (room(pool)[1], pool.cpu_millis))
     where = f"pool {job.pool!r}" if job.pool else f"any of the job pools ({', '.join(pool.name for pool in pools)})"
     return (
         f"task {job.task!r} does not fit {where}: it asks for {' and '.join(asked) or 'a whole machine'}; "
         f"the largest machine, of pool {largest.name!r} ({', '.join(largest.instance_types)}), gives a job "
-        f"{_vcpus(largest)} cores and {human(_room(largest)[1])} of memory. "
+        f"{_vcpus(largest)} cores and {human(room(largest)[1])} of memory. "
         "Ask for less, or for a pool of larger machines in stacks/."
     )

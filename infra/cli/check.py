@@ -65,7 +65,7 @@ def check(
       tidepool check dev --json
       tidepool check --dags ../our-dags
     """
-    results = run([_file(stack)] if stack else _files(), dags)
+    results = run([stack_file(stack)] if stack else _files(), dags)
     if as_json:
         typer.echo(json.dumps({"stacks": [dataclasses.asdict(each) for each in results]}, indent=2))
     else:
@@ -115,18 +115,18 @@ def _files() -> list[Path]:
     return found
 
 
-def _file(stack: str) -> Path:
-    """The stack file of an environment's name, or the file itself."""
+def stack_file(stack: str, asked_by: str = "STACK") -> Path:
+    """The stack file of an environment's name, or the file itself. asked_by: the argument that an error names."""
     named = STACKS / f"Pulumi.{stack}.yaml"
     if named.is_file():
         return named
     if stack.endswith((".yaml", ".yml")):
         if Path(stack).is_file():
             return Path(stack)
-        raise typer.BadParameter(f"there is no file {stack}", param_hint="STACK")
+        raise typer.BadParameter(f"there is no file {stack}", param_hint=asked_by)
     known = [file.name.removeprefix("Pulumi.").removesuffix(".yaml") for file in _files()]
     raise typer.BadParameter(
-        f"there is no stack {stack!r}{near(stack, known)}; the stacks are {', '.join(known)}", param_hint="STACK"
+        f"there is no stack {stack!r}{near(stack, known)}; the stacks are {', '.join(known)}", param_hint=asked_by
     )
 
 

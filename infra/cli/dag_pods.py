@@ -41,7 +41,7 @@ def read(dags: Path, documents: Mapping[str, Capacity]) -> dict[str, Reading]:
         for name, document in documents.items():
             (home / f"{name}.json").write_text(capacity.dumps(document), encoding="utf-8")
             pairs.append(f"{home / name}.json={home / name}.pods")
-        _run(dags, pairs, home)
+        run_airflow("tidepool.operators.manifests", dags, pairs, home)
         return {
             name: _merge(
                 json.loads((home / f"{name}.pods").read_text(encoding="utf-8")),
@@ -53,9 +53,16 @@ def read(dags: Path, documents: Mapping[str, Capacity]) -> dict[str, Reading]:
         }
 
 
-def _run(dags: Path, pairs: list[str], home: Path) -> None:
-    command = [sys.executable, "-m", "tidepool.operators.manifests", str(dags.resolve()), *pairs]
+def run_airflow(
+    module: str, dags: Path, arguments: list[str], home: Path, variables: Mapping[str, str] | None = None
+) -> None:
+    """Run a module that imports the DAG files of a folder, its first argument, in a process and a home of its own.
+
+    Raises DagPodsError with what it said where it fails, or takes too long.
+    """
+    command = [sys.executable, "-m", module, str(dags.resolve()), *arguments]
     environment = {
+        **(variables or {}),
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
         "LANG": "C.UTF-8",

@@ -9,6 +9,7 @@ import typer
 from infra.cli import hdfs, images, local, simulate
 from infra.cli.check import check
 from infra.cli.demo import demo
+from infra.cli.explain import explain
 from infra.cli.report import report
 from infra.cli.test import test
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(demo)
+app.command()(explain)
 app.command()(report)
 app.command()(test)
 app.add_typer(hdfs.app, name="hdfs")

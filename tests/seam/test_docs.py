@@ -120,13 +120,13 @@ def test_every_command_that_a_document_shows_exists(document: Path) -> None:
 
 
 def test_a_command_that_does_not_exist_is_found() -> None:
-    assert unknown(["explain"]) == ["explain"]
+    assert unknown(["explode"]) == ["explode"]
     assert unknown(["local", "up", "--fast"]) == ["--fast"]
     assert unknown(["local", "up", "|", "stop"]) == ["stop"]
     assert unknown(["test", "--fast", "--", "-k", "dag_files"]) == []
     assert unknown(["hdfs", "dfs", "-ls", "/lake"]) == []
     assert unknown(["hdfs", "formats"]) == ["formats"]
-    assert list(commands("`./tidepool explain`, and `kubectl -n tidepool get pods`")) == [["explain"]]
+    assert list(commands("`./tidepool explode`, and `kubectl -n tidepool get pods`")) == [["explode"]]
 
 
 def test_every_command_is_in_the_readme() -> None:

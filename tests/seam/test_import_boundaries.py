@@ -23,6 +23,7 @@ PURE = [
     "outcome",
     "retries",
     "ladder",
+    "explain",
     "cluster",
     "image",
     "dask_conf",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -19,9 +19,10 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from tidepool import capacity as capacity_document
-from tidepool import ladder, retries
+from tidepool import explain, ladder, retries
 from tidepool import pod as pods
 from tidepool.capacity import Market, Pool
+from tidepool.explain import Figures, Part
 from tidepool.job import Job, quantity
 from tidepool.ladder import Breaker, Clocks, Rung
 from tidepool.operators import arguments, ending, lease, reattach
@@ -151,6 +152,16 @@ class JobPodOperator(KubernetesPodOperator):
     def resize(self, placement: Placement, context: Any) -> None:
         """Take another size for this attempt. For operators whose command follows from the size."""
         self.placement = placement
+
+    def parts(self) -> list[Part]:
+        """The kinds of pods that the job has, for the words on its size; the first is the one that Airflow follows."""
+        return [Part("pod", self.job, self.market, self.placement)]
+
+    def figures(self, rungs: Sequence[Rung]) -> Figures:
+        """How it came to its size and its machines. rungs: of the ladder that an attempt has."""
+        policy = self.retry_policy
+        limits = policy.limits if isinstance(policy, CauseRetryPolicy) else None
+        return explain.figures(self.parts(), capacity_document.load(), rungs, limits)
 
     def market_now(self, context: Any) -> Market | None:
         """The market that its deadline demands ("on-demand") or allows ("spot"); None: the ladder decides."""
@@ -301,6 +312,8 @@ class JobPodOperator(KubernetesPodOperator):
         rungs = ladder.rungs(self.placement.pools, self.breakers.read(), self._attempts, time.time(), market)
         if not self._waits:
             self.log.info("Now on %s: %s", rungs[0].name, rungs[0].why)
+            for line in explain.lines(self.figures(rungs)):
+                self.log.info(line)
         self._rung = rungs[0]
         clocks = Clocks(pull=self.startup_timeout_seconds)
         return Launch(

@@ -65,7 +65,7 @@ def collect(folder: Path) -> dict[str, list[Any]]:
         for task in dag.tasks:
             file = str(Path(dag.fileloc))
             try:
-                operator = _operator(task)
+                operator = operator_of(task)
                 if isinstance(operator, KubernetesPodOperator):
                     found["tasks"].append({"file": file, "dag": dag.dag_id, **_pod(operator)})
             except (
@@ -80,7 +80,7 @@ def collect(folder: Path) -> dict[str, list[Any]]:
     return found
 
 
-def _operator(task: Any) -> BaseOperator:
+def operator_of(task: Any) -> BaseOperator:
     """The task's operator; of a mapped task the first of its operators, where the DAG file itself lists them."""
     if not isinstance(task, MappedOperator):
         return task  # type: ignore[no-any-return]

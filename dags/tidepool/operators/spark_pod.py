@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tidepool import capacity as capacity_document
 from tidepool import spark_conf
+from tidepool.explain import Part
 from tidepool.job import JobError
 from tidepool.operators.job_pod import REFUSED, JobPodOperator
 from tidepool.sizing import Placement, spark_memory
@@ -65,6 +67,11 @@ class SparkPodOperator(JobPodOperator):
         """Share out another size: Spark's settings follow from it."""
         super().resize(placement, context)
         self.arguments = self.render_template(self._command(), context)
+
+    def parts(self) -> list[Part]:
+        """The pod, with how its memory is shared out."""
+        memory = spark_memory(self.task_id, self.placement.memory_bytes, self.placement.cores)
+        return [dataclasses.replace(part, memory=memory) for part in super().parts()]
 
     def _command(self) -> list[str]:
         cores, limit = self.placement.cores, self.placement.memory_bytes

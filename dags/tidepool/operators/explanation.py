@@ -1,0 +1,126 @@
+"""A job's figures from its operator, and from a DAG file: what `tidepool explain` asks for. Runs the files, as Airflow.
+
+    python -m tidepool.operators.explanation DAGS DAG TASK OUTPUT
+
+writes {"figures": …} or {"error": …}, described by `explain_task`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from tidepool import ladder
+from tidepool.capacity import Market, Pool
+from tidepool.deadlines import placement, policies, priors
+from tidepool.deadlines.placement import History
+from tidepool.explain import Figures
+
+if TYPE_CHECKING:
+    from tidepool.operators.job_pod import JobPodOperator
+
+RUNS = 10
+"""So many past runs of one length are supposed where the figures say what a deadline would make of them."""
+
+
+def before_any_run(operator: JobPodOperator) -> Figures:
+    """The figures as nothing was ever seen: no run of the task, no pool without machines."""
+    rungs = ladder.rungs(operator.placement.pools, {}, [], time.time())
+    return operator.figures(rungs) | {"deadline": _deadline(operator)}
+
+
+def _deadline(operator: JobPodOperator) -> Figures | None:
+    """What a deadline's policy goes by; None without one."""
+    seconds, of_what = operator.deadline.total_seconds() if operator.deadline else 0.0, "task"
+    dag = operator.get_dag()
+    if not seconds and getattr(dag, "deadline", None):
+        from tidepool.operators.deadline_alert import due
+
+        now = datetime.now(UTC)
+        by = due(dag, SimpleNamespace(run_after=now, start_date=now, logical_date=now))
+        seconds, of_what = (by - now).total_seconds() if by else 0.0, "DAG"
+    if not seconds:
+        return None
+    firsts: dict[Market, Pool] = {}
+    for pool in operator.placement.pools:
+        firsts.setdefault(pool.market, pool)
+    decides = "the author's `market` does" if operator.market else ""
+    if not decides and len(firsts) == 1:
+        decides = f"all its pools are {next(iter(firsts))}"
+    found: Figures = {"seconds": seconds, "of": of_what, "target": policies.TARGET, "decides": decides}
+    if decides:
+        return found
+    prices = firsts["spot"].usd_per_hour, firsts["on-demand"].usd_per_hour
+    return found | {
+        "restart_seconds": policies.RESTART_SECONDS,
+        "reclaims_per_hour": priors.UNKNOWN_PER_HOUR,
+        "spot_usd_per_hour": prices[0],
+        "on_demand_usd_per_hour": prices[1],
+        "longest_on_spot_seconds": longest_on_spot(seconds, *prices),
+    }
+
+
+def longest_on_spot(seconds: float, spot_price: float, on_demand_price: float) -> float | None:
+    """The longest runtime, in whole minutes, with which an attempt goes on spot that has `seconds` left."""
+
+    def goes(runtime: float) -> bool:
+        history = History(runtimes=(runtime,) * RUNS)
+        chosen = placement.market(
+            history, seconds, 0.0, allotted=seconds, spot_price=spot_price, on_demand_price=on_demand_price
+        )
+        return chosen.market == "spot"
+
+    low, high = 0, max(0, int(seconds // 60)) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if goes(60.0 * middle) else (low, middle)
+    return 60.0 * low if low else None
+
+
+def explain_task(folder: Path, dag_id: str, task_id: str) -> dict[str, Any]:
+    """The figures of one task of a folder's DAG files.
+
+    {"figures": …}, or {"error": …} with `what` is not there or can't be, the names that are there (`dags`, `tasks`),
+    and `files` that could not be imported, with their messages.
+    """
+    from airflow.dag_processing.dagbag import BundleDagBag
+
+    from tidepool.operators.job_pod import JobPodOperator
+    from tidepool.operators.manifests import UnknownPodError, operator_of
+
+    bag = BundleDagBag(folder, bundle_path=folder)
+    files = {Path(file).name: text.strip().splitlines()[-1] for file, text in bag.import_errors.items()}
+    dag = bag.dags.get(dag_id)
+    if dag is None:
+        return {"error": {"what": "dag", "dags": sorted(bag.dags), "files": files}}
+    if not dag.has_task(task_id):
+        return {"error": {"what": "task", "tasks": sorted(dag.task_ids), "files": files}}
+    try:
+        operator = operator_of(dag.get_task(task_id))
+    except UnknownPodError as error:
+        return {"error": {"what": "mapped", "message": str(error), "files": files}}
+    if not isinstance(operator, JobPodOperator):
+        jobs = [each.task_id for each in dag.tasks if _is_job(each, JobPodOperator)]
+        return {"error": {"what": "no-job", "kind": dag.get_task(task_id).task_type, "tasks": jobs, "files": files}}
+    return {"figures": {"dag": dag_id, **before_any_run(operator)}}
+
+
+def _is_job(task: Any, kind: type) -> bool:
+    found = getattr(task, "operator_class", type(task))
+    return isinstance(found, type) and issubclass(found, kind)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the answer, as JSON."""
+    folder, dag_id, task_id, output = arguments
+    Path(output).write_text(json.dumps(explain_task(Path(folder), dag_id, task_id)), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

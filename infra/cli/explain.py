@@ -1,0 +1,95 @@
+"""`tidepool explain`: how a task came to its machine, its memory and its price."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from infra import contract, settings
+from infra.cli import dag_pods
+from infra.cli.check import stack_file
+from infra.cli.options import JsonOption
+from infra.local.paths import REPOSITORY
+from infra.settings.strict import near
+from tidepool import capacity
+from tidepool import explain as words
+from tidepool.capacity import Capacity
+
+
+class ExplainError(Exception):
+    """There is no such job; the message says what there is."""
+
+
+def explain(
+    dag: Annotated[str, typer.Argument(metavar="DAG", help="The DAG's id.")],
+    task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id, with those of its task groups.")],
+    stack: Annotated[
+        str, typer.Option("--stack", metavar="STACK", help="An environment such as dev, or a stack file.")
+    ] = "local",
+    dags: Annotated[
+        Path,
+        typer.Option(
+            "--dags",
+            metavar="DIR",
+            help="The folder of the DAG files.",
+            exists=True,
+            file_okay=False,
+            show_default="dags of this repository",
+        ),
+    ] = REPOSITORY / "dags",
+    as_json: JsonOption = False,
+) -> None:
+    """Explain where a task of a DAG runs in an environment, and how large its pod is, with all arithmetic.
+
+    Shows the pools that it fits, and why not the others; CPU; how its memory is shared out; the ladder of its attempts;
+    how often it is retried after what; what its deadline is reckoned with; and its price. Imports the DAG files as
+    Airflow does. Needs no cluster and no credentials. The log of each attempt begins with the same lines.
+
+    \b
+    Examples:
+      tidepool explain flights_daily clean
+      tidepool explain flights_daily clean --stack prod
+      tidepool explain flights_daily clean --json
+    """
+    file = stack_file(stack, "--stack")
+    try:
+        found = figures(contract.planned(settings.load(file)), dags, dag, task)
+    except settings.SettingsError as error:
+        raise typer.BadParameter("\n".join([f"{file}:", *error.problems]), param_hint="--stack") from None
+    except (ExplainError, dag_pods.DagPodsError) as error:
+        typer.echo(f"tidepool explain: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(words.lines(found)))
+
+
+def figures(document: Capacity, dags: Path, dag: str, task: str) -> dict[str, Any]:
+    """The figures of a task with a capacity document. Raises ExplainError and DagPodsError."""
+    with tempfile.TemporaryDirectory(prefix="tidepool-explain-") as folder:
+        home = Path(folder)
+        path, output = home / "capacity.json", home / "answer.json"
+        path.write_text(capacity.dumps(document), encoding="utf-8")
+        variables = {capacity.PATH_VARIABLE: str(path)}
+        dag_pods.run_airflow("tidepool.operators.explanation", dags, [dag, task, str(output)], home, variables)
+        answer: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+    if "error" in answer:
+        raise ExplainError(_message(answer["error"], dag, task, dags))
+    found: dict[str, Any] = answer["figures"]
+    return found
+
+
+def _message(error: dict[str, Any], dag: str, task: str, dags: Path) -> str:
+    if error["what"] == "dag":
+        known = ", ".join(error["dags"]) or "none"
+        told = f"there is no DAG {dag!r} in {dags}{near(dag, error['dags'])}; there are: {known}"
+        failed = [f"  {file}: {message}" for file, message in sorted(error["files"].items())]
+        return "\n".join([told, *(["files that Airflow cannot import:"] if failed else []), *failed])
+    known = ", ".join(error.get("tasks", ())) or "none"
+    if error["what"] == "task":
+        return f"DAG {dag!r} has no task {task!r}{near(task, error['tasks'])}; its tasks are: {known}"
+    if error["what"] == "mapped":
+        return f"task {task!r} of DAG {dag!r}: {error['message']}"
+    return f"task {task!r} of DAG {dag!r} is no job of tidepool's but a {error['kind']}; the DAG's jobs are: {known}"

@@ -8,9 +8,7 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
-from click.core import ParameterSource
 from rich.console import Console
 
 from infra import capacity_document, settings
@@ -89,7 +87,8 @@ def costs(
     Examples:
       tidepool simulate
       tidepool simulate --trace fb-2009-0 --unneeded-time 20s
-      tidepool simulate --trace busy --spot never
+      tidepool simulate --trace small --spot never
+      tidepool simulate --trace busy --discount 0.6
       tidepool simulate --assume boot_seconds=120 --assume pull_seconds=0 --json
     """
     if context.invoked_subcommand is not None:
@@ -123,8 +122,9 @@ def _print(
 def _refuse_options(context: typer.Context) -> None:
     """Options before a sub-command would be ignored."""
     for name in context.params:
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"give options after {context.invoked_subcommand}, not before it", context)
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise typer.BadParameter(f"give options after {context.invoked_subcommand}, not before it")
 
 
 def _workload(trace: str, seed: int, assumed: Assumptions, world: World) -> Workload:

@@ -36,8 +36,8 @@ def show(workload: Workload, world: World, found: Sequence[Books], short: Sequen
     console.print(_short(short))
     console.print()
     for aim in aims(workload, found, short):
-        value = f"{aim.value:.1%}" if aim.value < 1 else f"{aim.value:.2f}"
-        _say(console, f"- {'holds' if aim.is_met else 'does not hold'}: tidepool {aim.words}: {value}")
+        reached = f"{aim.value:.1%}" if aim.value < 1 else f"{aim.value:.2f}"
+        _say(console, f"- {'holds' if aim.is_met else 'does not hold'}: tidepool {aim.words}: {reached}")
     _say(console, *_losses(world, found))
     _say(console, "", "The policies:")
     for each in found:

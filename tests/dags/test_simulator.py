@@ -148,7 +148,7 @@ def test_the_next_task_finds_the_machine_of_the_one_before_it_with_its_image() -
     assert len(machines(history)) == 1
     first, second, third = pods(history)
     assert second.queued == first.ended + 10_000  # type: ignore[operator]
-    assert second.running == second.queued + 3000  # type: ignore[operator]
+    assert second.running == second.queued + 3000
     assert second.pulling is None
     assert third.ended == second.ended + 613_000  # type: ignore[operator]
 
@@ -238,7 +238,7 @@ def random_world(rng: random.Random, seed: int) -> World:
         boot_seconds=rng.choice((0.0, 60.0, 300.0)),
         notice_seconds=rng.choice((0.0, 120.0)),
     )
-    there = rng.choice([*spot.PROCESSES, OUTAGE])
+    there: str | Trace = rng.choice([*spot.PROCESSES, OUTAGE])
     unneeded = rng.choice((0.0, 20.0, 600.0))
     return world(there, assumptions, seed, unneeded, most=rng.choice((2, 5, 100)), volume=rng.choice((0.0, 80.0)))
 

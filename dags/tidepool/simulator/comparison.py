@@ -69,7 +69,7 @@ def aims(workload: Workload, found: Sequence[Books], short: Sequence[Books]) -> 
     if workload.name == "seed":
         reached.append(Aim(f"saves {SAVING:.0%} or more against 24x7", ours.saving, ours.saving >= SAVING))
     ratio = alone.billed_per_useful
-    words = f"billed/useful of at most {BILLED_PER_USEFUL} for ten-minute jobs by themselves"
+    words = f"is billed at most {BILLED_PER_USEFUL} times the useful time for ten-minute jobs by themselves"
     return [*reached, Aim(words, ratio, ratio <= BILLED_PER_USEFUL)]
 
 

@@ -48,18 +48,20 @@ class Workload:
     days: int = 1
 
 
-def _pipelines(name: str, words: str, seed: int, assumptions: Assumptions, hours: float, days: int) -> Workload:
-    """Pipelines side by side, each day anew; in each, one job after the other, until `hours` are full."""
+def _pipelines(
+    name: str, words: str, seed: int, assumptions: Assumptions, hours: float, every: float, days: int
+) -> Workload:
+    """Pipelines side by side, begun anew `every` so many seconds; each, one job after the other, fills `hours`."""
     rng = random.Random(f"{name} {seed}")  # noqa: S311
     jobs: list[Job] = []
     memories = [_memory(rng, cores, assumptions) for cores in LANES]
-    for day, (number, cores) in itertools.product(range(days), enumerate(LANES)):
+    for begin, (number, cores) in itertools.product(range(0, int(days * DAY), int(every)), enumerate(LANES)):
         left, last = hours * HOUR, None
         while left >= 60:
             seconds = min(_seconds(rng), left)
-            submit = day * DAY if last is None else assumptions.task_gap_seconds
-            name_ = f"pipeline{number}.task{len(jobs)}"
-            jobs.append(Job(name_, submit, round(seconds, 1), cores, memories[number], last))
+            submit = begin if last is None else assumptions.task_gap_seconds
+            task = f"pipeline{number}.task{len(jobs)}"
+            jobs.append(Job(task, submit, round(seconds, 1), cores, memories[number], last))
             last = len(jobs) - 1
             left -= seconds + assumptions.task_gap_seconds
     return Workload(name, words, tuple(jobs), days)
@@ -77,22 +79,24 @@ def _memory(rng: random.Random, cores: int, assumptions: Assumptions) -> int:
 def seed_profile(seed: int, assumptions: Assumptions) -> Workload:
     """8 busy hours a day for a week: while they last a fixed cluster of the peak's size is as full as it ever gets."""
     words = f"{len(LANES)} pipelines side by side, each one job after the other (median 10 min), 8 hours of 24, 7 days"
-    return _pipelines("seed", words, seed, assumptions, BUSY_HOURS, 7)
+    return _pipelines("seed", words, seed, assumptions, BUSY_HOURS, DAY, 7)
 
 
 def busy(seed: int, assumptions: Assumptions) -> Workload:
     """The same pipelines around the clock."""
     words = f"{len(LANES)} pipelines side by side, each one job after the other (median 10 min), all of 3 days"
-    return _pipelines("busy", words, seed, assumptions, 24.0, 3)
+    return _pipelines("busy", words, seed, assumptions, 72.0, 3 * DAY, 3)
 
 
-def minutes(seed: int, assumptions: Assumptions) -> Workload:
-    """A stream of one-minute jobs around the clock: what a machine for each job costs most for."""
-    rng = random.Random(f"minutes {seed}")  # noqa: S311
-    memory = int(assumptions.core_memory_bytes * 2)
-    times = sorted(rng.uniform(0, DAY - 60) for _ in range(2880))
-    jobs = tuple(Job(f"job{number}", round(time, 1), 60.0, 2, memory) for number, time in enumerate(times))
-    return Workload("minutes", "2,880 jobs of one minute, at any time of the day", jobs)
+def small(seed: int, assumptions: Assumptions) -> Workload:
+    """Jobs of one core and one minute, without a pause: where a machine for each job costs most."""
+    memory, step = int(assumptions.core_memory_bytes / 2), 60.0 + assumptions.task_gap_seconds
+    jobs: list[Job] = []
+    for lane in range(8):
+        for number in range(int(DAY / step)):
+            submit = assumptions.task_gap_seconds if number else lane * 5.0
+            jobs.append(Job(f"pipeline{lane}.task{number}", submit, 60.0, 1, memory, len(jobs) - 1 if number else None))
+    return Workload("small", "8 pipelines of one-minute jobs on one core, around the clock", tuple(jobs))
 
 
 def ten_minutes(seed: int, assumptions: Assumptions) -> Workload:
@@ -121,7 +125,7 @@ def large(seed: int, assumptions: Assumptions) -> Workload:
 PROFILES: dict[str, Callable[[int, Assumptions], Workload]] = {
     "seed": seed_profile,
     "busy": busy,
-    "minutes": minutes,
+    "small": small,
     "ten-minutes": ten_minutes,
     "large": large,
 }

@@ -295,7 +295,7 @@ SETTLE_SECONDS = 15.0
 
 BUYS = ("TriggeredScaleUp", "Nominated")
 BUYS_NOT = ("NotTriggerScaleUp", "FailedScaleUp")
-FULL = ("max node group size reached", "max cluster", "max nodes total reached", "limit reached")
+FULL = ("max node group size reached", "max cluster", "max total nodes in cluster reached", "limit reached")
 """What the autoscaler says of a pool that has all its machines: no fault of the market's."""
 
 

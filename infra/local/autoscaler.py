@@ -19,6 +19,7 @@ from urllib3.exceptions import HTTPError
 
 from infra.local import autoscaler_plan as plan
 from infra.local import paths
+from infra.local.autoscaler_events import Events
 from infra.local.aws import Aws, Group
 from infra.local.daemon import log, ready_to_stop
 from infra.local.kube import core_api
@@ -39,6 +40,7 @@ class Autoscaler:
         self._asked_at: dict[str, float] = {}
         self._backoff_until: dict[str, float] = {}
         self._was_ready: set[str] = set()
+        self._events = Events(api)
 
     def scan(self, now: float) -> None:
         """Look once; grow groups for pods that nothing else takes, give back what has idled long enough."""
@@ -47,6 +49,7 @@ class Autoscaler:
         pods = self._list(self._api.list_pod_for_all_namespaces)
         self._grow(groups, nodes, pods, now)
         self._shrink(groups, nodes, pods, now)
+        self._events.forget_all_but(pods)
 
     def _grow(self, groups: list[Group], nodes: dict[str, Any], pods: list[Any], now: float) -> None:
         pending = plan.pending(pods)
@@ -62,13 +65,19 @@ class Autoscaler:
                 log(f"{instance} of {group.name} is not Ready after {_PROVISION_SECONDS:.0f} s: giving it back")
                 self._aws.give_back(instance)
                 self._backoff_until[group.name] = now + _BACKOFF_SECONDS
+                self._events.timed_out(group, _PROVISION_SECONDS, now)
             on_their_way = len(coming) - len(late) + max(0, group.desired - len(group.instances))
             rooms += [plan.template(group) for _ in range(on_their_way)]
         self._asked_at = asked
         if not pending:
             return
-        usable = [group for group in groups if self._backoff_until.get(group.name, 0) <= now]
-        for growth in plan.growth(pending, usable, rooms, self._priorities()):
+        in_backoff = {group.name for group in groups if self._backoff_until.get(group.name, 0) > now}
+        usable = [group for group in groups if group.name not in in_backoff]
+        grown = plan.growth(pending, usable, rooms, self._priorities())
+        if not grown:  # while it asks for machines the original says no to nobody
+            for pod in plan.unhelped(pending, rooms):
+                self._events.not_triggered(pod, plan.reasons(pod, groups, in_backoff), now)
+        for growth in grown:
             group = next(each for each in groups if each.name == growth.group)
             log(f"{growth.group}: {group.desired} -> {group.desired + growth.machines} for {', '.join(growth.pods)}")
             try:
@@ -76,6 +85,9 @@ class Autoscaler:
             except ClientError as error:
                 log(f"{group.name}: {error}; backing off")
                 self._backoff_until[group.name] = now + _BACKOFF_SECONDS
+                self._events.failed(group, error, now)
+                continue
+            self._events.triggered([pod for pod in pending if plan.name_of(pod) in growth.pods], group, growth, now)
 
     def _shrink(self, groups: list[Group], nodes: dict[str, Any], pods: list[Any], now: float) -> None:
         idle: dict[str, float] = {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,12 +44,12 @@ def growth(
     """Which groups to raise. `rooms`: the machines that are there or on their way; they take pods first."""
     rooms = [dataclasses.replace(room, free=dict(room.free)) for room in rooms]
     new: list[tuple[Group, Room, list[str]]] = []
-    for pod in sorted(unschedulable, key=_pod_name):
+    for pod in sorted(unschedulable, key=name_of):
         if any(room.take(pod) for room in rooms):
             continue
         taker = next((pods for _, room, pods in new if room.take(pod)), None)
         if taker is not None:
-            taker.append(_pod_name(pod))
+            taker.append(name_of(pod))
             continue
         grown = collections.Counter(group.name for group, _, _ in new)
         options = [
@@ -62,12 +62,31 @@ def growth(
             chosen = _choose(options, pod, priorities)
             room = template(chosen)
             room.take(pod)
-            new.append((chosen, room, [_pod_name(pod)]))
+            new.append((chosen, room, [name_of(pod)]))
     grown = collections.Counter(group.name for group, _, _ in new)
     return [
         Growth(name, count, tuple(pod for group, _, pods in new if group.name == name for pod in pods))
         for name, count in grown.items()
     ]
+
+
+def unhelped(unschedulable: list[dict[str, Any]], rooms: list[Room]) -> list[dict[str, Any]]:
+    """The pods that the machines which are there, or on their way, don't take."""
+    rooms = [dataclasses.replace(room, free=dict(room.free)) for room in rooms]
+    return [pod for pod in sorted(unschedulable, key=name_of) if not any(room.take(pod) for room in rooms)]
+
+
+def reasons(pod: dict[str, Any], groups: list[Group], in_backoff: Collection[str]) -> str:
+    """Why no group grows for the pod, in the cluster-autoscaler's words: how many groups for which reason."""
+    found: collections.Counter[str] = collections.Counter()
+    for group in groups:
+        if group.name in in_backoff:
+            found["in backoff after failed scale-up"] += 1
+        elif max(group.desired, len(group.instances)) >= group.maximum:
+            found["max node group size reached"] += 1
+        else:
+            found.update(template(group).refusals(pod))
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(found.items()))
 
 
 def template(group: Group) -> Room:
@@ -118,6 +137,15 @@ class Room:
             and matches(pod, self.labels)
             and all(self.free.get(name, 0) >= value for name, value in requests(pod).items())
         )
+
+    def refusals(self, pod: dict[str, Any]) -> list[str]:
+        """Why the pod can't run here, in the scheduler's words: what its first filter that says no says."""
+        if not tolerates(pod, self.taints):
+            return ["node(s) had untolerated taint(s)"]
+        if not matches(pod, self.labels):
+            return ["node(s) didn't match Pod's node affinity/selector"]
+        short = [name for name, value in requests(pod).items() if self.free.get(name, 0) < value]
+        return ["Too many pods" if name == "pods" else f"Insufficient {name}" for name in short]
 
     def take(self, pod: dict[str, Any]) -> bool:
         """Put the pod here if it fits; whether it did."""
@@ -236,5 +264,6 @@ def _expression(expression: dict[str, Any], labels: Mapping[str, str]) -> bool:
     return False
 
 
-def _pod_name(pod: dict[str, Any]) -> str:
+def name_of(pod: dict[str, Any]) -> str:
+    """As namespace/name."""
     return f"{pod['metadata'].get('namespace', '')}/{pod['metadata']['name']}"

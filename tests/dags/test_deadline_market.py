@@ -7,7 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, DeadlineReference
+from airflow.sdk import DAG
+from airflow.sdk.definitions.deadline import DeadlineReference
 from airflow.serialization.serialized_objects import DagSerialization
 
 from tests.dags.fake_kubernetes import Clock, Kubernetes, Watch, connect
@@ -81,7 +82,7 @@ def pool_of(kubernetes: Kubernetes) -> str:
 def close(kubernetes: Kubernetes, *pools: str) -> None:
     """The pools had no machines just now."""
     for pool in pools:
-        Breakers(kubernetes, NAMESPACE).tell(pool, Breaker.failed)  # type: ignore[arg-type]
+        Breakers(kubernetes, NAMESPACE).tell(pool, Breaker.failed)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +112,7 @@ def test_the_time_counts_from_when_the_run_was_queued(kubernetes: Kubernetes, cl
 def test_the_log_says_why(kubernetes: Kubernetes, clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     spark(kubernetes, deadline=timedelta(minutes=15)).execute(context(clock, {"clean": [1800.0]}))
     said = capsys.readouterr().out
-    assert (
-        "Its deadline: on-demand: 15 min left, the work takes 30 min (from 1 past run), reclaims 5.0%" in said
-    )
+    assert "Its deadline: on-demand: 15 min left, the work takes 30 min (from 1 past run), reclaims 5.0%" in said
     assert "Now on on-demand-small (on-demand): on-demand is what its deadline needs" in said
 
 
@@ -191,7 +190,7 @@ def test_reclaims_that_the_team_saw_lately_count(kubernetes: Kubernetes, clock: 
     assert pool_of(kubernetes) == "spot-small"
     kubernetes.bodies.clear()
     for _ in range(2):
-        Breakers(kubernetes, NAMESPACE).tell("spot-small", Breaker.lost)  # type: ignore[arg-type]
+        Breakers(kubernetes, NAMESPACE).tell("spot-small", Breaker.lost)
     assert kubernetes.config_maps[BREAKERS_CONFIG_MAP].data["spot-small"]
     spark(kubernetes, deadline=deadline).execute(context(clock, past, attempt=2))
     assert pool_of(kubernetes) == "on-demand-small"
@@ -204,7 +203,8 @@ def test_reclaims_that_the_team_saw_lately_count(kubernetes: Kubernetes, clock: 
 def test_a_tasks_deadline_is_an_alert_of_its_dag() -> None:
     with DAG("d", schedule=None) as dag:
         SparkPodOperator(task_id="clean", application="clean.py", deadline=timedelta(hours=2))
-    (alert,) = dag.deadline or []
+    alerts: Any = dag.deadline
+    (alert,) = alerts
     assert alert.reference is DeadlineReference.DAGRUN_QUEUED_AT
     assert (alert.interval, alert.callback.kwargs["task_id"]) == (timedelta(hours=2), "clean")
     assert DagSerialization.to_dict(dag)["dag"]["deadline"]
@@ -214,7 +214,8 @@ def test_a_tasks_deadline_is_an_alert_of_its_dag() -> None:
 def test_a_mapped_tasks_deadline_is_one_alert_of_its_dag() -> None:
     with DAG("d", schedule=None, default_args={"deadline": timedelta(hours=2)}) as dag:
         SparkPodOperator.partial(task_id="clean", application="clean.py").expand(application_args=[["a"], ["b"]])
-    (alert,) = dag.deadline or []
+    alerts: Any = dag.deadline
+    (alert,) = alerts
     assert alert.callback.kwargs["task_id"] == "clean"
 
 

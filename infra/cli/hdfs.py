@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +11,12 @@ from typing import Annotated
 
 import kubernetes
 import typer
-from kubernetes.stream import stream
 from urllib3.exceptions import HTTPError
 
-from infra import naming
+from infra.cli import hdfs_restore
+from infra.cli.namenode import HdfsCommandError, NameNode
 from infra.local.errors import LocalError
-from infra.services.hdfs_config import DATANODE, NAMENODE, NAMENODE_PORTS, host
+from infra.services.hdfs_config import DATANODE, host
 
 app = typer.Typer(
     help="Look after HDFS: its own tools, run in the NameNode's pod.", no_args_is_help=True, rich_markup_mode=None
@@ -32,75 +31,6 @@ KubeconfigOption = Annotated[
 ContextOption = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig; else its current one.")]
 _POLL_SECONDS = 5.0
 _EXCLUDED = "/data/excluded"
-
-
-class HdfsCommandError(LocalError):
-    """A command can't be run or failed; the message says why."""
-
-
-class NameNode:
-    """The NameNode's pod. Raises HdfsCommandError where there is none."""
-
-    def __init__(self, kubeconfig: Path | None, context: str | None) -> None:
-        try:
-            kubernetes.config.load_kube_config(str(kubeconfig) if kubeconfig else None, context)
-            self._api = kubernetes.client.CoreV1Api()
-            found = self._api.list_namespaced_pod(
-                naming.PLATFORM_NAMESPACE, label_selector="app.kubernetes.io/component=namenode", _request_timeout=20
-            ).items
-        except (kubernetes.config.ConfigException, kubernetes.client.ApiException, HTTPError) as error:
-            raise HdfsCommandError(f"no cluster: {error}") from error
-        running = [pod.metadata.name for pod in found if pod.status.phase == "Running"]
-        if not running:
-            raise HdfsCommandError(f"no pod {NAMENODE}-… runs in namespace {naming.PLATFORM_NAMESPACE}: is HDFS there?")
-        self.pods = sorted(running)
-
-    def run(self, *command: str, pod: str = "", echo: bool = True) -> tuple[int, str]:
-        """Run a command in a NameNode's container, the first one's by default: its exit code and standard output.
-
-        echo: what it prints is shown as it comes; otherwise only what goes to stderr is.
-        """
-        # A stream takes its client over, so that it is good for nothing else.
-        api = kubernetes.client.CoreV1Api(kubernetes.client.ApiClient())
-        try:
-            session = stream(
-                api.connect_get_namespaced_pod_exec,
-                pod or self.pods[0],
-                naming.PLATFORM_NAMESPACE,
-                container="namenode",
-                command=list(command),
-                stderr=True,
-                stdout=True,
-                stdin=False,
-                tty=False,
-                _preload_content=False,
-            )
-        except kubernetes.client.ApiException as error:
-            raise HdfsCommandError(f"{pod or self.pods[0]}: {error.reason}") from error
-        printed: list[str] = []
-        while session.is_open():
-            session.update(timeout=1)
-            if session.peek_stdout():
-                printed.append(text := session.read_stdout())
-                if echo:
-                    typer.echo(text, nl=False)
-            if session.peek_stderr():
-                typer.echo(session.read_stderr(), nl=False, err=True)
-        session.close()
-        return session.returncode, "".join(printed)
-
-    def must(self, *command: str, pod: str = "") -> str:
-        """The standard output of a command that has to succeed."""
-        code, text = self.run(*command, pod=pod, echo=False)
-        if code:
-            raise HdfsCommandError(f"`{' '.join(command)}` ended with {code}: {text.strip()}")
-        return text
-
-    def datanodes(self) -> dict[str, str]:
-        """The state of every DataNode that is live, by its pod's name: In Service, Decommission In Progress …"""
-        url = f"http://127.0.0.1:{NAMENODE_PORTS['http']}/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo"
-        told = json.loads(self.must("curl", "--silent", "--fail", url))["beans"][0]
-        return {name.split(".")[0]: node["adminState"] for name, node in json.loads(told["LiveNodes"]).items()}
 
 
 @app.command()
@@ -217,7 +147,7 @@ def save_metadata(
 ) -> None:
     """Save the NameNode's metadata, without which the blocks are worth nothing. HDFS is read-only for those seconds.
 
-    images/README.md (hdfs) says how it is put back.
+    Put it where the cluster's disks are not; restore-metadata puts it back.
 
     \b
     Examples:
@@ -228,6 +158,32 @@ def save_metadata(
         content = base64.b64decode(text)
         file.write_bytes(content)
         typer.echo(f"{file}: {len(content):,} bytes")
+
+
+@app.command("restore-metadata")
+def restore_metadata(
+    file: Annotated[Path, typer.Argument(help="What save-metadata wrote.", exists=True, dir_okay=False)],
+    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
+) -> None:
+    """Put saved metadata back: the NameNode is stopped and started. What was written to HDFS since then is lost.
+
+    The metadata that was there stays on the volume, as name.<time>.
+
+    \b
+    Examples:
+      tidepool hdfs restore-metadata hdfs-2026-11-23.tar
+    """
+    if not yes:
+        typer.confirm("Files that were written since this was saved are lost. Go on?", abort=True)
+    with _told():
+        try:
+            kubernetes.config.load_kube_config(str(kubeconfig) if kubeconfig else None, context)
+            hdfs_restore.restore(file, kubernetes.client.ApiClient(), typer.echo)
+            hdfs_restore.leave_safe_mode(lambda: NameNode(kubeconfig, context))
+        except (kubernetes.config.ConfigException, kubernetes.client.ApiException, HTTPError) as error:
+            raise HdfsCommandError(f"the cluster did not do it: {error}") from error
 
 
 def _tool(kubeconfig: Path | None, context: str | None, *command: str) -> None:

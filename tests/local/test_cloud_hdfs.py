@@ -17,7 +17,7 @@ from typing import Any
 import kubernetes
 import pytest
 
-from infra.cli.hdfs import NameNode
+from infra.cli.namenode import NameNode
 from infra.local import cgroups, lake, paths
 from infra.local import status as cloud_status
 from infra.local.webhdfs import HdfsError, NotThereError, WebHdfs
@@ -159,6 +159,12 @@ def test_status_shows_replication_and_safe_mode(hdfs: Hdfs) -> None:
         assert "Safe mode is OFF" in _safe_mode(hdfs, "leave")
 
 
+def test_the_namenode_shows_a_page(hdfs: Hdfs) -> None:
+    page = hdfs.files._ask("GET", NAMENODE, 9870, "/index.html").decode()
+    assert "<h2>DataNodes</h2>" in page
+    assert {"Safemode", "LiveNodes", "DeadNodes", "Used", "Free", "Total"} <= set(hdfs.files.figures("NameNodeInfo"))
+
+
 def test_commands_report_check_and_save(hdfs: Hdfs, tmp_path: Path) -> None:
     report = hdfs.command("report")
     assert report.returncode == 0
@@ -176,6 +182,19 @@ def test_commands_report_check_and_save(hdfs: Hdfs, tmp_path: Path) -> None:
         names = {Path(name).name.split("_")[0] for name in archive.getnames()}
     assert {"VERSION", "fsimage", "seen"} <= names
     assert hdfs.files.figures("FSNamesystemState")["FSState"] == "Operational", "files can be written again"
+
+
+def test_saved_metadata_is_put_back_and_what_came_later_is_gone(hdfs: Hdfs, tmp_path: Path) -> None:
+    before, later = f"{hdfs.local.folder.path}/before", f"{hdfs.local.folder.path}/later"
+    written = hdfs.write(before, seed=7)
+    saved = tmp_path / "metadata.tar"
+    assert hdfs.command("save-metadata", str(saved)).returncode == 0
+    hdfs.write(later, seed=8)
+    restored = hdfs.command("restore-metadata", str(saved), "--yes")
+    assert restored.returncode == 0, restored.stdout + restored.stderr
+    hdfs.well()
+    assert hdfs.checksum(before) == written
+    assert not hdfs.files.exists(later)
 
 
 def test_a_datanode_that_replicas_need_is_not_decommissioned(hdfs: Hdfs) -> None:

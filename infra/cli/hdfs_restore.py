@@ -1,0 +1,147 @@
+"""`tidepool hdfs restore-metadata`: what save-metadata saved, put back on the NameNode's volume."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+from kubernetes.stream import stream
+
+from infra import naming
+from infra.cli.namenode import HdfsCommandError, NameNode
+from infra.local.errors import LocalError
+from infra.services.hdfs_config import NAMENODE
+
+POD = "hdfs-restore"
+_SECONDS = 300.0
+_CHUNK = 64 * 1024
+
+
+class RestoreError(LocalError):
+    """Metadata can't be restored; the message says why, and in what state HDFS is left."""
+
+
+def restore(file: Path, api: kubernetes.client.ApiClient, say: Callable[[str], None]) -> None:
+    """Stop the NameNode, replace its metadata by the tar file's, and start it. What was there is kept beside it.
+
+    What was written to HDFS since the file was saved is lost: blocks that no file has are deleted.
+    """
+    core, apps = kubernetes.client.CoreV1Api(api), kubernetes.client.AppsV1Api(api)
+    server = apps.read_namespaced_stateful_set(NAMENODE, naming.PLATFORM_NAMESPACE)
+    if server.spec.replicas > 1:
+        raise RestoreError(
+            "with high availability the other NameNode and the JournalNodes have the metadata too: "
+            "images/README.md (hdfs) says what to do"
+        )
+    say("the NameNode stops")
+    _scale(apps, 0)
+    _wait(lambda: not _there(core, f"{NAMENODE}-0"), "the NameNode's pod is gone")
+    try:
+        core.create_namespaced_pod(naming.PLATFORM_NAMESPACE, pod(api.sanitize_for_serialization(server)))
+        _wait(lambda: _there(core, POD) == "Running", f"pod {POD} runs")
+        say(f"{file} goes onto its volume")
+        _unpack(api, file.read_bytes())
+    finally:
+        core.delete_namespaced_pod(POD, naming.PLATFORM_NAMESPACE, grace_period_seconds=0)
+        _wait(lambda: not _there(core, POD), f"pod {POD} is gone")
+        _scale(apps, 1)
+    say("the NameNode starts")
+
+
+def leave_safe_mode(connect: Callable[[], NameNode]) -> None:
+    """Wait until the NameNode takes files. connect: to its pod, which may not be there yet.
+
+    Blocks that are newer than the metadata keep it in safe mode, in case that the metadata was the wrong one.
+    """
+
+    def left() -> bool:
+        try:
+            namenode = connect()
+            reason = namenode.safe_mode()
+            if "generation stamps in future" in reason:
+                namenode.must("hdfs", "dfsadmin", "-safemode", "forceExit")
+        except HdfsCommandError:
+            return False
+        return not reason
+
+    _wait(left, "the NameNode is out of safe mode")
+
+
+def pod(server: dict[str, Any]) -> dict[str, Any]:
+    """A pod with the NameNode's volume, image and rights that waits; `server`: the NameNode's StatefulSet."""
+    spec = server["spec"]["template"]["spec"]
+    container = next(each for each in spec["containers"] if each["name"] == "namenode")
+    kept = ("nodeSelector", "tolerations", "securityContext", "serviceAccountName", "priorityClassName")
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": POD},
+        "spec": {
+            **{key: spec[key] for key in kept if key in spec},
+            "automountServiceAccountToken": False,
+            "restartPolicy": "Never",
+            "containers": [
+                {
+                    "name": "namenode",
+                    "image": container["image"],
+                    "args": ["sleep", "3600"],
+                    "securityContext": container["securityContext"],
+                    "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "128Mi"}},
+                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                }
+            ],
+            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": f"data-{NAMENODE}-0"}}],
+        },
+    }
+
+
+def _unpack(api: kubernetes.client.ApiClient, content: bytes) -> None:
+    """The stream has no end of input, so the length is told."""
+    text = base64.b64encode(content).decode()
+    script = (
+        "set -euo pipefail; rm -rf /data/restored; mkdir /data/restored; "
+        f"head -c {len(text)} | base64 -d | tar -x -C /data/restored; test -e /data/restored/name/current/VERSION; "
+        '[[ ! -e /data/name ]] || mv /data/name "/data/name.$(date +%s)"; '
+        "mv /data/restored/name /data/name; rmdir /data/restored"
+    )
+    session = stream(
+        # A stream takes its client over, so that it is good for nothing else.
+        kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(api.configuration)).connect_get_namespaced_pod_exec,
+        POD,
+        naming.PLATFORM_NAMESPACE,
+        command=["bash", "-c", script],
+        stdin=True,
+        stdout=True,
+        stderr=True,
+        tty=False,
+        _preload_content=False,
+    )
+    for start in range(0, len(text), _CHUNK):
+        session.write_stdin(text[start : start + _CHUNK])
+    session.run_forever(timeout=_SECONDS)
+    code = session.returncode  # before read_all, which forgets it
+    words = session.read_all()
+    if code != 0:
+        raise RestoreError(f"the file was not unpacked, and the NameNode starts as it was: {words.strip()}")
+
+
+def _scale(apps: kubernetes.client.AppsV1Api, replicas: int) -> None:
+    apps.patch_namespaced_stateful_set_scale(NAMENODE, naming.PLATFORM_NAMESPACE, {"spec": {"replicas": replicas}})
+
+
+def _there(core: kubernetes.client.CoreV1Api, name: str) -> str:
+    """The pod's phase; empty if there is none."""
+    found = core.list_namespaced_pod(naming.PLATFORM_NAMESPACE, field_selector=f"metadata.name={name}").items
+    return str(found[0].status.phase) if found else ""
+
+
+def _wait(condition: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RestoreError(f"not within {_SECONDS:.0f} s: {what}; `kubectl -n tidepool get pods` shows how it is")
+        time.sleep(0.5)

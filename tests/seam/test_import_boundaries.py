@@ -24,6 +24,7 @@ PURE = [
     "retries",
     "ladder",
     "explain",
+    "result",
     "cluster",
     "image",
     "dask_conf",

@@ -33,6 +33,7 @@ from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, outlast
 from tidepool.operators.pod_watch import PodWatch
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
 from tidepool.outcome import Cause, JobFailed, Outcome, Seen
+from tidepool.result import result
 from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES, Attempt
 from tidepool.sizing import Placement, place
 
@@ -56,6 +57,7 @@ class JobPodOperator(KubernetesPodOperator):
     their sum. retry_policy: instead of all that. airflow_pool: what Airflow calls `pool`.
     deadline: so long after its DAG run was queued it must be done. Airflow tells if it isn't (Deadline Alerts), and an
     attempt is on spot only where the deadline allows it; without one, where the DAG's deadlines do.
+    do_xcom_push: the task's result is the JSON that the program wrote to /dev/termination-log, 4096 bytes at most.
     Every argument of KubernetesPodOperator may be given besides, save those in `refused`; `tolerations` are added.
 
     Raises JobError where the job fits no pool or its team is none, and CapacityError without a capacity document: both
@@ -188,7 +190,11 @@ class JobPodOperator(KubernetesPodOperator):
             placement = dataclasses.replace(placement, pools=self._rung.pools)
         # Not made when the DAG file is parsed: Airflow would look for templates and XComs all through it.
         self.pod_template_dict = pods.manifest(placement, str(self.image), capacity_document.load())
-        pod = super().build_pod_request_obj(context, dry_run=dry_run)
+        returns, self.do_xcom_push = self.do_xcom_push, False  # a result needs no sidecar: `extract_xcom`
+        try:
+            pod = super().build_pod_request_obj(context, dry_run=dry_run)
+        finally:
+            self.do_xcom_push = returns
         if context is not None:
             ti = context["ti"]
             labels, annotations = pods.owner(ti.dag_id, ti.task_id, context["run_id"], ti.try_number, self.team)
@@ -264,6 +270,18 @@ class JobPodOperator(KubernetesPodOperator):
         self._attempt = context["ti"].try_number
         self._about_pod = event.get("status") in ("timeout", "failed")
         return self._concluded(lambda: super(JobPodOperator, self).trigger_reentry(context, event), context)
+
+    def extract_xcom(self, pod: V1Pod, *, ignore_kill_failure: bool = True) -> Any:
+        """What the job returns (do_xcom_push=True): the JSON that its program wrote to /dev/termination-log.
+
+        Raises JobFailed where that is none.
+        """
+        istio = self.is_istio_enabled(pod)
+        self.remote_pod = self.pod_manager.await_pod_completion(pod, istio, self.base_container_name, True)
+        try:
+            return result(ApiClient().sanitize_for_serialization(self.remote_pod), self.base_container_name)
+        except ValueError as error:
+            raise self._failed(Outcome(Cause.APP_ERROR, str(error))) from error
 
     def cleanup(self, pod: V1Pod, remote_pod: V1Pod, xcom_result: Any = None, context: Any = None) -> None:
         """Delete the pod. Where the task was stopped the stock operator returns and Airflow sees a success: raise."""
@@ -399,7 +417,7 @@ class JobPodOperator(KubernetesPodOperator):
     def _concluded(self, run: Callable[[], Any], context: Any) -> Any:
         """What `run` returns, or JobFailed with the cause where the pod's end is why it did not return well."""
         try:
-            result = run()
+            returned = run()
         except TaskDeferred:
             if not self._killed:
                 raise
@@ -417,7 +435,7 @@ class JobPodOperator(KubernetesPodOperator):
             self._unfollow()
         if self._killed:
             raise self._failed(ending.of_stop(context))
-        return result
+        return returned
 
     def _failed(self, found: Outcome) -> JobFailed:
         """The exception for an end, with what the next attempt has to know of this one."""

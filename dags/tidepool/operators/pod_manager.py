@@ -66,6 +66,9 @@ class JobPodManager(PodManager):
         body = self._client.api_client.sanitize_for_serialization(pod)
         return self._client.create_namespaced_pod(body=body, namespace=pod.metadata.namespace, **kwargs)
 
+    def await_xcom_sidecar_container_start(self, pod: V1Pod, *_: Any, **__: Any) -> None:
+        """There is none: a job's result is in its pod's status."""
+
     def delete_unchanged(self, pod: V1Pod) -> bool:
         """Delete the pod if it still is what was read; False where it has changed, such as by getting a machine."""
         conditions = V1Preconditions(uid=pod.metadata.uid, resource_version=pod.metadata.resource_version)

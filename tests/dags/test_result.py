@@ -1,0 +1,115 @@
+"""What jobs return to their DAG: JSON from the pod's status, without a sidecar."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import TaskDeferred
+from kubernetes import client
+
+from tests.dags.fake_kubernetes import Clock, Kubernetes, Watch, context, task
+from tidepool import Cause, JobFailed
+from tidepool.operators import job_pod, lease
+from tidepool.result import result
+
+
+@pytest.fixture
+def kubernetes(capacity_file: object, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
+    clock = Clock()
+    monkeypatch.setattr("time.time", clock.time)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    monkeypatch.setattr(job_pod, "PodWatch", Watch)
+    monkeypatch.setattr(lease, "Lease", Watch)
+    return Kubernetes()
+
+
+def returns(kubernetes: Kubernetes, text: str, exit_code: int = 0) -> None:
+    """Programs end like this."""
+
+    def end(name: str) -> None:
+        kubernetes.pods[name].status.phase = "Failed" if exit_code else "Succeeded"
+        ended = client.V1ContainerStateTerminated(exit_code=exit_code, reason="Completed", message=text)
+        kubernetes.set_state(name, terminated=ended)
+
+    kubernetes.script = end
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [('{"rows": 3}', {"rows": 3}), ('["a", 1]', ["a", 1]), ('"x"\n', "x"), ("null", None), ("", None)],
+)
+def test_a_task_returns_the_json_that_its_program_left(kubernetes: Kubernetes, text: str, value: Any) -> None:
+    returns(kubernetes, text)
+    assert task(kubernetes, do_xcom_push=True).execute(context()) == value
+    assert kubernetes.pods == {}
+
+
+def test_the_pod_has_no_sidecar(kubernetes: Kubernetes) -> None:
+    operator = task(kubernetes, do_xcom_push=True)
+    returns(kubernetes, "1")
+    operator.execute(context())
+    (body,) = kubernetes.bodies
+    assert [container["name"] for container in body["spec"]["containers"]] == ["base"]
+    assert [volume["name"] for volume in body["spec"]["volumes"]] == ["scratch"]
+    assert operator.do_xcom_push is True
+
+
+def test_without_do_xcom_push_nothing_is_returned(kubernetes: Kubernetes) -> None:
+    returns(kubernetes, '{"rows": 3}')
+    assert task(kubernetes).execute(context()) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rows: 3", r"its result in /dev/termination-log is no JSON: .*; it begins with 'rows: 3'"),
+        ('["' + "x" * 4094, r"its result in /dev/termination-log is more than 4096 bytes; it begins with '\[\"xxx"),
+    ],
+)
+def test_a_result_that_is_no_json_is_the_programs_failure_and_leaves_no_pod(
+    kubernetes: Kubernetes, text: str, words: str
+) -> None:
+    returns(kubernetes, text)
+    with pytest.raises(JobFailed, match=words) as caught:
+        task(kubernetes, do_xcom_push=True).execute(context())
+    assert caught.value.cause is Cause.APP_ERROR
+    assert kubernetes.pods == {}
+
+
+def test_a_program_that_fails_has_its_own_cause_whatever_it_returned(kubernetes: Kubernetes) -> None:
+    returns(kubernetes, "no JSON", exit_code=3)
+    with pytest.raises(JobFailed, match="exit code 3") as caught:
+        task(kubernetes, do_xcom_push=True).execute(context())
+    assert caught.value.cause is Cause.APP_ERROR
+
+
+def test_a_pod_that_succeeded_while_nobody_looked_has_its_result_still(kubernetes: Kubernetes) -> None:
+    kubernetes.put("left", "Succeeded")
+    returns(kubernetes, '{"rows": 3}')
+    kubernetes.script("left")
+    assert task(kubernetes, do_xcom_push=True).execute(context(2)) == {"rows": 3}
+    assert kubernetes.bodies == []
+
+
+def test_a_deferred_task_returns_it_too(kubernetes: Kubernetes) -> None:
+    operator = task(kubernetes, do_xcom_push=True, deferrable=True, get_logs=False)
+    with pytest.raises(TaskDeferred):
+        operator.execute(context())
+    (name,) = kubernetes.pods
+    returns(kubernetes, '{"rows": 3}')
+    kubernetes.script(name)
+    again = task(kubernetes, do_xcom_push=True, deferrable=True, get_logs=False)
+    event = {"name": name, "namespace": "tidepool-analytics", "status": "success", "message": ""}
+    assert again.trigger_reentry(context(), event) == {"rows": 3}
+
+
+def test_the_containers_own_message_counts_and_only_after_exit_code_0() -> None:
+    def status(name: str, code: int, message: str) -> dict[str, Any]:
+        return {"name": name, "state": {"terminated": {"exitCode": code, "message": message}}}
+
+    pod = {"status": {"containerStatuses": [status("sidecar", 0, "1"), status("base", 0, "2")]}}
+    assert result(pod, "base") == 2
+    assert result({"status": {"containerStatuses": [status("base", 1, "2")]}}, "base") is None
+    assert result({"status": {"containerStatuses": [{"name": "base", "state": {"running": {}}}]}}, "base") is None
+    assert result({}, "base") is None

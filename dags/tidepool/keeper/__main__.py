@@ -1,0 +1,158 @@
+"""`python -m tidepool.keeper`: records what happens to machines and pods, and removes what belongs to nobody.
+
+One keeper is active, by a Lease of Kubernetes; others wait. It can be killed at any moment: what it has to know stands
+in the ledger and in the objects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from kubernetes import client, config
+
+from tidepool import capacity
+from tidepool.capacity import Capacity, CapacityError, Pool
+from tidepool.keeper import election, reaping, watch
+from tidepool.keeper.airflow import Airflow
+from tidepool.keeper.election import Election
+from tidepool.keeper.ownership import Owner
+from tidepool.keeper.reaping import Reaper
+from tidepool.keeper.snapshot import Cluster, Mirror
+
+TOKEN_VARIABLE = "TIDEPOOL_AIRFLOW_TOKEN"  # noqa: S105 (names of variables)
+USER_VARIABLE, PASSWORD_VARIABLE = "TIDEPOOL_AIRFLOW_USER", "TIDEPOOL_AIRFLOW_PASSWORD"
+LEASE = "tidepool/tidepool-keeper"
+
+_log = logging.getLogger("tidepool.keeper")
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(prog="python -m tidepool.keeper", description=__doc__)
+    made.add_argument("--kubeconfig", type=Path, help="instead of the pod's own ServiceAccount")
+    watch.add_ledger_arguments(made)
+    made.add_argument("--capacity", type=Path, help=f"capacity document; else the one {capacity.PATH_VARIABLE} names")
+    made.add_argument(
+        "--airflow",
+        metavar="URL",
+        help=f"Airflow's API server, asked with {TOKEN_VARIABLE}, or {USER_VARIABLE} and {PASSWORD_VARIABLE}; without "
+        "it a pod whose lease has ended stays for hours",
+    )
+    made.add_argument("--dry-run", action="store_true", help="write down what would be removed, and remove nothing")
+    made.add_argument(
+        "--lease",
+        default=LEASE,
+        metavar="NAMESPACE/NAME",
+        help="held by the active keeper; empty: it is the only one",
+    )
+    made.add_argument("--identity", help="the Lease's holder; one that comes again under its name need not wait")
+    return made
+
+
+def main() -> None:
+    """Run until ended by a signal; leaves with an error, to be restarted, where it is the active one no more."""
+    arguments = parser().parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    api_client = connect(arguments.kubeconfig)
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client made it report every try
+    stopped = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopped.set())
+    # A container that is started again is in the same pod, under the same name.
+    own = socket.gethostname() if arguments.kubeconfig is None else f"{socket.gethostname()}-{os.getpid()}"
+    chosen = None
+    if arguments.lease:
+        namespace, _, name = arguments.lease.partition("/")
+        leases = client.CoordinationV1Api(api_client)
+        chosen = Election(leases, namespace, name, arguments.identity or own)
+    is_over = lead(chosen, stopped, lambda: start(arguments, api_client, chosen))
+    if chosen is not None and is_over:
+        chosen.release()
+    os._exit(0 if is_over else 1)  # the watches would go on forever
+
+
+def lead(
+    chosen: Election | None,
+    stopped: threading.Event,
+    begin: Callable[[], Iterable[threading.Thread]],
+    step_seconds: float = election.STEP_SECONDS,
+) -> bool:
+    """Wait to be the active one, begin, and stay it: True when stopped, False when it is not the active one any more
+    or one of its threads has ended."""
+    threads: list[threading.Thread] = []
+    while not stopped.is_set():
+        is_active = chosen is None or chosen.step()
+        if is_active and not threads:
+            threads = list(begin())
+        elif threads and not is_active:
+            _log.error("another keeper is the active one now, or the API server is away: this one ends")
+            return False
+        if any(not thread.is_alive() for thread in threads):
+            _log.error("a part of the keeper has ended: it should be restarted")
+            return False
+        stopped.wait(step_seconds)
+    return True
+
+
+def start(
+    arguments: argparse.Namespace, api_client: client.ApiClient, chosen: Election | None
+) -> list[threading.Thread]:
+    """Recorder and reaper, each watch and the reaper in a thread of its own."""
+    ledger = watch.open_ledger(arguments)
+    core = client.CoreV1Api(api_client)
+
+    def document() -> Capacity:
+        return capacity.load(arguments.capacity)
+
+    def pools() -> Iterable[Pool]:
+        try:
+            return document().pools.values()
+        except CapacityError:  # the reaper says so; what happens is recorded all the same
+            return ()
+
+    (list_nodes, nodes, _), (list_pods, pods, _), pulls = watch.watches(core, ledger, pools)
+    kept_nodes, kept_pods = Mirror(nodes), Mirror(pods)
+    watching = ((list_nodes, kept_nodes, "nodes"), (list_pods, kept_pods, "pods"), pulls)
+    leases = client.CoordinationV1Api(api_client)
+    cluster = Cluster(core, leases, kept_pods, kept_nodes, document, ledger, word(arguments.airflow))
+    may_act = chosen.leads if chosen is not None else lambda: True
+    reaper = Reaper(cluster, ledger, dry_run=arguments.dry_run, may_act=may_act)
+    threads = [threading.Thread(target=watch.follow, args=each, name=each[2], daemon=True) for each in watching]
+    threads.append(threading.Thread(target=reaper.run, name="reaper", daemon=True))
+    for thread in threads:
+        thread.start()
+    _log.info("looking every %g s for what belongs to nobody%s", reaping.EVERY_SECONDS, _mode(arguments.dry_run))
+    return threads
+
+
+def word(url: str | None) -> Callable[[Owner], bool | None]:
+    """Airflow's word; without an address, none."""
+    if not url:
+        _log.warning("no --airflow: nobody can be asked whether a task is over")
+        return lambda owner: None
+    token, user, password = (os.environ.get(name, "") for name in (TOKEN_VARIABLE, USER_VARIABLE, PASSWORD_VARIABLE))
+    return Airflow(url, token, user, password).lives
+
+
+def connect(kubeconfig: Path | None) -> client.ApiClient:
+    """A client by a kubeconfig, else by the pod's ServiceAccount."""
+    if kubeconfig is not None:
+        return config.new_client_from_config(str(kubeconfig))
+    settings = client.Configuration()
+    config.load_incluster_config(client_configuration=settings)
+    return client.ApiClient(settings)
+
+
+def _mode(dry_run: bool) -> str:
+    return " (dry run: it is reported and stays)" if dry_run else ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,4 +1,4 @@
-"""Spark by the spark-operator: what it is asked for, and what becomes of the task; a fake operator makes the pods."""
+"""Spark by the spark-operator: what it is asked for, and what becomes of the task. A fake makes the driver pods."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ RULES = [
         "the local cloud and the command line also read the ledger",
         ("infra/local/**/*.py", "infra/cli/**/*.py"),
         ("tidepool",),
-        (*LIBRARY, *(f"tidepool.{name}" for name in "deadlines ledger report keeper simulator".split())),
+        (*LIBRARY, *(f"tidepool.{name}" for name in ["deadlines", "ledger", "report", "keeper", "simulator"])),
     ),
     Rule("infra imports no Airflow and no Spark", ("infra/**/*.py",), ("airflow", "pyspark")),
     Rule(

@@ -93,7 +93,8 @@ def test_the_setup_runs_again_when_pools_change() -> None:
         return str(job.inputs["spec"]["template"]["metadata"]["annotations"]["tidepool.dev/pools"])
 
     pools = '"pools": {"spot": {"architecture": "amd64", "cpu_millis": 1, "ephemeral_storage_bytes": 1, "gpus": 0, '
-    pools += '"instance_types": [], "jobs": true, "labels": {"pool": "spot"}, "market": "spot", "max_machines": 5, "memory_bytes": 1,'
+    pools += '"instance_types": [], "jobs": true, "labels": {"pool": "spot"}, "market": "spot", "max_machines": 5, '
+    pools += '"memory_bytes": 1, '
     pools += '"on_demand_usd_per_hour": 1, "priority": 1, "taints": [], "usd_per_hour": 1}}'
     assert digest(DOCUMENT) != digest(DOCUMENT.replace('"pools": {}', pools))
 

@@ -11,8 +11,8 @@ from tidepool import capacity as capacity_document
 from tidepool import cluster, dask_conf, ladder
 from tidepool.capacity import Market
 from tidepool.job import Job, JobError
+from tidepool.operators.arguments import NO_POOL
 from tidepool.operators.dask_pod import DaskPodOperator
-from tidepool.operators.job_pod import NO_POOL
 from tidepool.operators.members import Members
 from tidepool.sizing import place
 

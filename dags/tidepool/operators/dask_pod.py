@@ -10,7 +10,8 @@ from kubernetes.client import V1EnvVar, V1Pod
 from tidepool import capacity as capacity_document
 from tidepool import dask_conf, spark_conf
 from tidepool.image import default_image
-from tidepool.operators.job_pod import REFUSED, JobPodOperator
+from tidepool.operators.arguments import REFUSED
+from tidepool.operators.job_pod import JobPodOperator
 from tidepool.sizing import Placement
 
 IMAGE = "dask"

@@ -13,7 +13,8 @@ from tidepool import cluster, ladder, spark_cluster_conf, spark_conf
 from tidepool.capacity import Market
 from tidepool.image import default_image
 from tidepool.job import Job, JobError
-from tidepool.operators.job_pod import NO_POOL, JobPodOperator
+from tidepool.operators.arguments import NO_POOL
+from tidepool.operators.job_pod import JobPodOperator
 from tidepool.operators.spark_pod import IMAGE, OWNER_CONF, SPARK_REFUSED
 from tidepool.sizing import Placement, place, spark_memory
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from infra import image_sources
-from infra.local import images
+from infra.local import cloud
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
@@ -32,9 +32,8 @@ def build(
     """
     progress = Progress()
     try:
-        made = images.build(names or image_sources.names(), progress)
-        for reference in made.values():
-            typer.echo(f"{reference}  {images.size(reference) / 1e6:.0f} MB")
+        for reference, size in cloud.build_images(names or image_sources.names(), progress).items():
+            typer.echo(f"{reference}  {size / 1e6:.0f} MB")
     except LocalError as error:
         progress.say(str(error))
         raise typer.Exit(1) from error

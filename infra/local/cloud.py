@@ -36,7 +36,19 @@ from infra.local.supervisor import GROUP
 from infra.local.toolchain import Toolchain
 from tidepool import capacity
 
-__all__ = ["CLUSTER", "Cloud", "CloudError", "attach", "down", "is_up", "leftovers", "prepare", "up", "warn_if_stale"]
+__all__ = [
+    "CLUSTER",
+    "Cloud",
+    "CloudError",
+    "attach",
+    "build_images",
+    "down",
+    "is_up",
+    "leftovers",
+    "prepare",
+    "up",
+    "warn_if_stale",
+]
 
 _LOCK = Path("/run/tidepool.lock")
 _OWNER = paths.RUN / "cloud.json"
@@ -106,6 +118,17 @@ def prepare(progress: Progress) -> None:
             _prepare(progress)
         finally:
             _clean(paths.state(), _KEPT)
+
+
+def build_images(names: list[str], progress: Progress) -> dict[str, int]:
+    """Build images of images/ by name: bytes by reference. A cloud that is up stays up. Raises LocalError."""
+    with _lock():
+        _require_ours()
+        try:
+            return images.build(names, progress)
+        finally:
+            if not cgroups.pids(GROUP):
+                _clean(paths.state(), _KEPT)
 
 
 def warn_if_stale(cloud: Cloud, progress: Progress) -> None:

@@ -6,6 +6,7 @@ mmdebstrap makes, so that the same Dockerfiles build without any image registry.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -70,27 +71,24 @@ class Builder:
         self._builder.save(made, archive)
 
 
-def build(images: Iterable[str], progress: Progress) -> dict[str, str]:
-    """Build images of images/ by name; their references. Raises ImageError."""
+def build(images: Iterable[str], progress: Progress) -> dict[str, int]:
+    """Build images of images/ by name; for each reference its layers' bytes, unpacked. Raises ImageError."""
     paths.cache().mkdir(parents=True, exist_ok=True)
     try:
         builder = Builder(progress)
-        return {image: builder.build(image) for image in images}
+        return {made: _size(made) for made in [builder.build(image) for image in images]}
     finally:
         mounts.unmount_below(paths.cache())  # buildah leaves its storage mounted
 
 
-def size(made: str) -> int:
-    """Bytes of an image's layers, unpacked, as the builder counts them."""
+def _size(made: str) -> int:
     if _Docker.answers():
         command = ["docker", "image", "inspect", "--format", "{{.Size}}", made]
-    else:
-        command = [*buildah(), "images", "--json", made]
-    done = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if not done.lstrip().startswith("["):
-        return int(done)
-    number, unit = re.findall(r'"size":\s*"([\d.]+) ([KMG]?)B"', done)[0]
-    return int(float(number) * 1000 ** " KMG".index(unit or " "))
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    command = [*buildah(), "images", "--json", made]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    number, unit = told[0]["size"].split()
+    return int(float(number) * {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[unit.upper()])
 
 
 def buildah() -> list[str]:

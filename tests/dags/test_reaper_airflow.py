@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ class Server:
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}"
 
-    def airflow(self, **given: str) -> Airflow:
+    def airflow(self, **given: Any) -> Airflow:
         return Airflow(self.url, **{"token": "t0", **given}, clock=lambda: self.now)
 
 
@@ -187,6 +188,21 @@ def test_user_and_password_make_a_token_and_a_new_one_when_it_is_no_longer_taken
         ("GET", "Bearer t2"),
     ]
     assert server.bodies[0] == {"username": "keeper", "password": "secret"}
+
+
+def test_a_password_is_read_from_airflows_file_when_a_token_is_needed(server: Server, tmp_path: Path) -> None:
+    file = tmp_path / "passwords.json"
+    airflow = server.airflow(token="", user="admin", passwords=file)
+    assert airflow.lives(OWNER) is None, "Airflow has not started yet"
+    file.write_text('{"other": "x"}')
+    server.now += PAUSE_SECONDS
+    assert airflow.lives(OWNER) is None
+    assert server.asked == []
+    file.write_text('{"admin": "secret"}')
+    server.now += PAUSE_SECONDS
+    server.answers = [(201, {"access_token": "t1"}), (200, INSTANCE)]
+    assert airflow.lives(OWNER) is True
+    assert server.bodies[0] == {"username": "admin", "password": "secret"}
 
 
 def test_without_a_token_or_with_a_wrong_password_there_is_no_word(server: Server) -> None:

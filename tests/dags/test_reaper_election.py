@@ -254,7 +254,7 @@ def test_the_keeper_records_and_reaps(
     api: Any = Api(job("orphan", lease=NOW - 900), job("fine", lease=time.time() + 600))
     for name in ("CoreV1Api", "CoordinationV1Api"):
         monkeypatch.setattr(client, name, lambda _: api)
-    monkeypatch.setattr(keeper, "word", lambda url: lambda owner: False)
+    monkeypatch.setattr(keeper, "word", lambda *_: lambda owner: False)
     monkeypatch.setattr(Reaper, "run", _often(Reaper.run))
     events = tmp_path / "events.jsonl"
     arguments = keeper.parser().parse_args(["--events", str(events), *(["--dry-run"] if dry_run else [])])

@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 
+from infra.cli.view import board
 from tests.dags.reaper_objects import NOW, TENANTS, claim, ended, job, member, node
 from tidepool.capacity import Pool
 from tidepool.keeper.ownership import HOLDER, LEASE, Owner, stamp, utc
 from tidepool.keeper.reaper import Finding, World
 from tidepool.keeper.reaping import EVERY_SECONDS, Reaper
 from tidepool.ledger import journal
+from tidepool.ledger.events import Event
 from tidepool.ledger.journal import Recorder
+from tidepool.ledger.lives import lives
+from tidepool.ledger.store import Store
 
 Object = dict[str, Any]
 
@@ -281,6 +285,34 @@ def test_a_keeper_that_is_not_the_active_one_removes_nothing(file: Path) -> None
     sight = Sight(job(lease=NOW - 900))
     reaper(sight, file, may_act=lambda: False).look()
     assert sight.removed == []
+
+
+def test_what_the_reaper_wrote_changes_no_figure_and_is_found_again_in_a_database(
+    file: Path, tmp_path: Path, pool: Callable[..., Pool]
+) -> None:
+    sight = Sight(job(lease=NOW - 900))
+    sight.pools = (pool("spot-small"),)
+    watch(reaper(sight, file), sight, 1200)
+    written = journal.read(file)
+    assert {event.kind for event in written} == {"reaper.found", "reaper.removed"}
+    assert {event.machine for event in written if event.cause == "idle-machine"} == {"i-node-1", "i-node-2"}
+    others = [
+        Event(NOW, "machine.launched", "i-node-1", "spot-small"),
+        Event(NOW, "pod.queued", pod="clean", pod_uid="uid-clean"),
+    ]
+    assert lives([*others, *written]) == lives(others)
+    assert board([*others, *written]) == board(others)
+    store = Store.open(str(tmp_path / "ledger.db"))
+    try:
+        store.record_all([*others, *written])
+        assert store.events("reaper.removed") == [event for event in written if event.kind == "reaper.removed"]
+        for kind, subject in (("reaper.removed", "uid-clean"), ("reaper.found", "i-node-1")):
+            found = store.known(kind, subject)
+            assert found == Recorder(file).known(kind, subject)
+            assert found is not None
+        assert [event.kind for event in store.unfinished()] == ["pod.queued"]
+    finally:
+        store.close()
 
 
 # Random histories

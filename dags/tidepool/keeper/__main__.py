@@ -45,6 +45,12 @@ def parser() -> argparse.ArgumentParser:
         help=f"Airflow's API server, asked with {TOKEN_VARIABLE}, or {USER_VARIABLE} and {PASSWORD_VARIABLE}; without "
         "it a pod whose lease has ended stays for hours",
     )
+    made.add_argument(
+        "--airflow-passwords",
+        type=Path,
+        metavar="FILE",
+        help=f"instead of {PASSWORD_VARIABLE}: the passwords by user that Airflow's simple auth manager writes (JSON)",
+    )
     made.add_argument("--dry-run", action="store_true", help="write down what would be removed, and remove nothing")
     made.add_argument(
         "--lease",
@@ -121,7 +127,9 @@ def start(
     kept_nodes, kept_pods = Mirror(nodes), Mirror(pods)
     watching = ((list_nodes, kept_nodes, "nodes"), (list_pods, kept_pods, "pods"), pulls)
     leases = client.CoordinationV1Api(api_client)
-    cluster = Cluster(core, leases, kept_pods, kept_nodes, document, ledger, word(arguments.airflow))
+    cluster = Cluster(
+        core, leases, kept_pods, kept_nodes, document, ledger, word(arguments.airflow, arguments.airflow_passwords)
+    )
     may_act = chosen.leads if chosen is not None else lambda: True
     reaper = Reaper(cluster, ledger, dry_run=arguments.dry_run, may_act=may_act)
     threads = [threading.Thread(target=watch.follow, args=each, name=each[2], daemon=True) for each in watching]
@@ -132,13 +140,13 @@ def start(
     return threads
 
 
-def word(url: str | None) -> Callable[[Owner], bool | None]:
+def word(url: str | None, passwords: Path | None = None) -> Callable[[Owner], bool | None]:
     """Airflow's word; without an address, none."""
     if not url:
         _log.warning("no --airflow: nobody can be asked whether a task is over")
         return lambda owner: None
     token, user, password = (os.environ.get(name, "") for name in (TOKEN_VARIABLE, USER_VARIABLE, PASSWORD_VARIABLE))
-    return Airflow(url, token, user, password).lives
+    return Airflow(url, token, user, password, passwords).lives
 
 
 def connect(kubeconfig: Path | None) -> client.ApiClient:

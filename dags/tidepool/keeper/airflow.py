@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -50,7 +51,11 @@ class AirflowError(Exception):
 
 
 class Airflow:
-    """One Airflow API server. `token`, or `user` and `password`, from which a token is made when it is needed."""
+    """One Airflow API server. `token`, or `user` and `password`, from which a token is made when it is needed.
+
+    passwords: instead of a password, the file that Airflow's simple auth manager writes: JSON, passwords by user. It is
+    read for each new token.
+    """
 
     def __init__(
         self,
@@ -58,12 +63,14 @@ class Airflow:
         token: str = "",
         user: str = "",
         password: str = "",
+        passwords: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._url = url.rstrip("/")
         self._token = token
         self._user = user
         self._password = password
+        self._passwords = passwords
         self._clock = clock
         self._http = urllib3.PoolManager(retries=False, timeout=_TIMEOUT)
         self._living: dict[Owner, float] = {}
@@ -100,9 +107,7 @@ class Airflow:
             # A proxy, or another version of the API, says 404 in other words.
             if "Task Instance with" in str(answer.get("detail")) and "was not found" in str(answer.get("detail")):
                 return False
-            raise AirflowError(
-                f"{self._url}{path}: not found, and not as Airflow says it; is that its address?", status
-            )
+            raise AirflowError(f"{self._url}{path} answered 404, and not as Airflow does: is it there?", status)
         told = tuple(answer.get(key) for key in ("dag_id", "dag_run_id", "task_id", "map_index"))
         if status != 200 or told != (owner.dag, owner.run, owner.task, owner.map_index):
             raise AirflowError(f"{self._url}{path} answered {status}, and not with the task instance", status)
@@ -122,14 +127,20 @@ class Airflow:
                 self._token, renewed = self._login(), True
             headers = {"Authorization": f"Bearer {self._token}", "Accept": "application/json"}
             status, answer = self._send(method, path, headers=headers)
-            if status != 401 or renewed or not self._password:
+            if status != 401 or renewed or not self._user:
                 return status, answer
             self._token = ""
 
     def _login(self) -> str:
-        if not self._password:
+        password = self._password
+        if self._passwords is not None:
+            try:
+                password = str(json.loads(self._passwords.read_text(encoding="utf-8"))[self._user])
+            except (ValueError, KeyError, TypeError) as error:
+                raise AirflowError(f"{self._passwords}: no password of {self._user!r} ({error})", 401) from error
+        if not (self._user and password):
             raise AirflowError("no token, and no user and password to get one with", 401)
-        body = {"username": self._user, "password": self._password}
+        body = {"username": self._user, "password": password}
         status, answer = self._send("POST", "/auth/token", json=body)
         if status not in (200, 201) or not isinstance(answer.get("access_token"), str):
             raise AirflowError(f"{self._url}/auth/token answered {status}: no token for user {self._user!r}", 401)

@@ -33,6 +33,11 @@ class Owner:
     holder: int
     map_index: int = -1
 
+    @property
+    def job(self) -> tuple[str, ...]:
+        """What all pods and claims of the task have in common, members' too: those know no map index."""
+        return self.team, self.dag, self.task, self.run
+
 
 def owner_of(thing: Object, tenants: Mapping[str, Tenant]) -> Owner | None:
     """Whose a pod or claim is; None unless it is tidepool's beyond doubt."""

@@ -149,6 +149,9 @@ class _Look:
         self._nodes = {str(node["metadata"]["name"]): node for node in world.nodes}
         owners = {uid: owner_of(pod, world.tenants) for uid, pod in self._pods.items()}
         self._owners = {uid: owner for uid, owner in owners.items() if owner is not None}
+        self._of_job: dict[tuple[str, ...], list[Object]] = {}
+        for uid, owner in self._owners.items():
+            self._of_job.setdefault(owner.job, []).append(self._pods[uid])
 
     def findings(self) -> Iterator[Finding]:
         """All of them."""
@@ -198,7 +201,7 @@ class _Look:
             found = self._pods.get(str(main.get("uid")))
             mains = [] if found is None else [found]
         else:
-            mains = [each for uid, each in self._pods.items() if is_main(each) and self._is_same(uid, owner)]
+            mains = [each for each in self._of_job[owner.job] if is_main(each)]
         if any(not is_over(each) for each in mains):
             return None
         if not mains:
@@ -245,7 +248,7 @@ class _Look:
                 continue
             if (metadata["namespace"], metadata["name"]) in mounted:
                 continue
-            if any(self._is_same(uid, owner) and not is_over(pod) for uid, pod in self._pods.items()):
+            if any(not is_over(pod) for pod in self._of_job.get(owner.job, ())):
                 continue
             if self._world.lives(owner) is False:
                 words = "no pod of its job is left, and Airflow says that its task is over"
@@ -263,15 +266,6 @@ class _Look:
                 continue
             words = f"no job is left on this machine of {pool}, and the autoscaler has not given it back"
             yield Finding(IDLE, "Node", name, str(metadata.get("uid")), words, machine=machine_id(node), pool=pool)
-
-    def _is_same(self, uid: str, owner: Owner) -> bool:
-        other = self._owners.get(uid)
-        return other is not None and (other.team, other.dag, other.task, other.run) == (
-            owner.team,
-            owner.dag,
-            owner.task,
-            owner.run,
-        )
 
 
 def _finding(

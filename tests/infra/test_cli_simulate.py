@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,9 +20,10 @@ from infra.services.autoscaler import FLAGS
 from infra.settings import load
 from infra.settings.model import AwsCloud
 from tidepool.prices.table import bundled
-from tidepool.simulator import policies, workloads
-from tidepool.simulator.assumptions import NAMES, RULES, Assumptions
+from tidepool.simulator import policies, swim, workloads
+from tidepool.simulator.assumptions import NAMES, RULES, Assumptions, table
 
+DOCUMENT = swim.BUNDLED.with_name("README.md")
 LINES = [f"job{number}\t{number * 400}\t400\t{number * 3_000_000_000}\t1000\t1000" for number in range(40)]
 
 
@@ -212,6 +214,23 @@ def test_the_pools_of_a_stack_are_simulated_with_their_own_idle_time_and_volumes
     found = document("--trace", trace)["unneeded_seconds"]
     wanted = {name: simulate_costs._seconds(pool.unneeded_time) for name, pool in cloud.pools.items() if not pool.gpus}
     assert found == wanted
+
+
+def test_the_documented_results_are_what_the_documented_commands_print() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    blocks = re.findall(r"```\n\$ ./tidepool simulate (.*)\n((?:.+\n)+)```", text)
+    assert len(blocks) == 6
+    for arguments, shown in blocks:
+        printed = [line.rstrip() for line in tidepool(*arguments.split()).stdout.splitlines()]
+        first = next(number for number, line in enumerate(printed) if line.startswith("policy"))
+        assert "\n".join(printed[first : first + 5]) == shown.rstrip(), arguments
+
+
+def test_every_assumption_is_documented_with_its_value_and_source() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for name, value, meaning, source in table(Assumptions()):
+        assert f"| `{name}` | {value:.6g} | {meaning} | {source} |" in text
+    assert all(f"- {rule}\n" in text for rule in RULES)
 
 
 def test_every_machine_of_the_shipped_stacks_has_a_price() -> None:

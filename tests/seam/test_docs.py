@@ -35,7 +35,11 @@ from tidepool.outcome import Cause
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "dags" / "README.md"
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), GUIDE, ROOT / "images" / "README.md", ROOT / "stacks" / "README.md"]
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    GUIDE,
+    *(ROOT / folder / "README.md" for folder in ("images", "stacks", "dags/tidepool/simulator")),
+]
 WITH_DAGS = [ROOT / "README.md", GUIDE]
 
 BLOCK = re.compile(r"(?:^`(?P<file>[\w/.-]+)`:\n\n)?^```\w*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -62,6 +66,8 @@ def unknown(words: list[str]) -> list[str]:
     """What of a command line the command has not: verbs and options. `up | run` is a list of verbs."""
     command = APP
     while words and (verbs := getattr(command, "commands", None)):
+        if words[0].startswith("-") and command.invoke_without_command:
+            break
         several = words[1:2] == ["|"]
         listed = [word for word in words if word != "|"] if several else words[:1]
         if missing := [verb for verb in listed if verb not in verbs]:

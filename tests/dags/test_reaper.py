@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,8 @@ from tests.dags.reaper_objects import NOW, TENANTS, claim, ended, job, member, n
 from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, Pool
 from tidepool.keeper import ownership
 from tidepool.keeper.ownership import LEASE, Owner, owner_of
-from tidepool.keeper.reaper import ANSWER_SECONDS, Finding, World, look
+from tidepool.keeper.reaper import ANSWER_SECONDS, RULES, Finding, World, look
+from tidepool.keeper.reaping import EVERY_SECONDS
 from tidepool.operators import lease, reattach
 
 Object = dict[str, Any]
@@ -148,6 +151,20 @@ def test_an_owner_too_long_for_a_label_is_read_from_the_annotations() -> None:
     found = owner_of(job(run=run), TENANTS)
     assert found is not None
     assert found.run == run
+
+
+def test_the_guides_table_of_rules_is_so() -> None:
+    guide = (Path(__file__).resolve().parents[2] / "dags" / "README.md").read_text(encoding="utf-8")
+    section = guide.split("### What the keeper removes")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| `([\w-]+)` \|.*\| (none|\d+ (?:min|h))\b[^|]* \| (\d+) \|$", section, re.MULTILINE)
+    seconds = {"none": 0, "min": 60, "h": 3600}
+    told = {
+        name: (int(grace.split()[0]) * seconds[grace.split()[1]] if " " in grace else 0, int(most))
+        for name, grace, most in rows
+    }
+    assert told == {name: (rule.grace, rule.per_hour) for name, rule in RULES.items()}
+    assert f"within {ANSWER_SECONDS:.0f} s" in section
+    assert f"every {EVERY_SECONDS:.0f} s" in section.replace("\n", " ")
 
 
 # Members

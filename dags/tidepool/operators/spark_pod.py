@@ -10,7 +10,8 @@ from tidepool import capacity as capacity_document
 from tidepool import spark_conf
 from tidepool.explain import Part
 from tidepool.job import JobError
-from tidepool.operators.job_pod import REFUSED, JobPodOperator
+from tidepool.operators.arguments import REFUSED
+from tidepool.operators.job_pod import JobPodOperator
 from tidepool.sizing import Placement, spark_memory
 
 IMAGE = "spark"

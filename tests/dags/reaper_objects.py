@@ -7,12 +7,15 @@ from typing import Any
 from tidepool import pod as pods
 from tidepool.capacity import POOL_LABEL, Tenant
 from tidepool.cluster import ROLE_LABEL
-from tidepool.keeper.ownership import HOLDER, LEASE, utc
+from tidepool.keeper.ownership import HOLDER, LEASE, Word, utc
 
 NOW = 1_767_225_600.0
 NAMESPACE = "tidepool-analytics"
 TENANTS = {"analytics": Tenant(NAMESPACE, "job"), "research": Tenant("tidepool-research", "job")}
 Object = dict[str, Any]
+
+WORDS = {True: Word.LIVES, False: Word.OVER, None: Word.SILENT}
+"""Airflow's, by whether somebody lives."""
 
 
 def metadata(name: str, task: str = "clean", run: str = "manual__1", attempt: int = 1, **more: Any) -> Object:

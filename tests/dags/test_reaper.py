@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.dags.reaper_objects import NOW, TENANTS, claim, ended, job, member, node
+from tests.dags.reaper_objects import NOW, TENANTS, WORDS, claim, ended, job, member, node
 from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, Pool
 from tidepool.keeper import ownership
-from tidepool.keeper.ownership import LEASE, Owner, owner_of
+from tidepool.keeper.ownership import LEASE, Owner, Word, owner_of
 from tidepool.keeper.reaper import ANSWER_SECONDS, RULES, Finding, World, look
 from tidepool.keeper.reaping import EVERY_SECONDS
 from tidepool.operators import lease, reattach
@@ -21,10 +21,11 @@ from tidepool.operators import lease, reattach
 Object = dict[str, Any]
 
 
-def find(*pods: Object, lives: bool | None = False, **world: Any) -> list[Finding]:
+def find(*pods: Object, lives: bool | Word | None = False, **world: Any) -> list[Finding]:
     """What is found among these pods on machines that are well, as Airflow says so of everything."""
     nodes = world.pop("nodes", [node("node-1"), node("node-2")])
-    return look(World(NOW, TENANTS, pods=pods, nodes=nodes, lives=lambda owner: lives, **world))
+    word = lives if isinstance(lives, Word) else WORDS[lives]
+    return look(World(NOW, TENANTS, pods=pods, nodes=nodes, word=lambda owner: word, **world))
 
 
 def rules(found: list[Finding]) -> list[tuple[str, str]]:
@@ -52,12 +53,12 @@ def test_a_pod_that_airflow_says_somebody_works_on_is_never_found() -> None:
 def test_a_pod_with_a_lease_is_never_found_and_airflow_is_not_even_asked() -> None:
     asked: list[Owner] = []
 
-    def lives(owner: Owner) -> bool:
+    def word(owner: Owner) -> Word:
         asked.append(owner)
-        return False
+        return Word.OVER
 
     for pod in (job(lease=NOW + 1), job(lease=NOW - 60), job(lease=NOW + 800, phase="Pending", node="")):
-        assert look(World(NOW, TENANTS, pods=[pod], nodes=[node()], lives=lives)) == []
+        assert look(World(NOW, TENANTS, pods=[pod], nodes=[node()], word=word)) == []
     assert asked == []
 
 
@@ -87,6 +88,14 @@ def test_a_deferred_tasks_pod_is_found_before_its_long_lease_ends_only_if_the_ta
     assert find(deferred, lives=None) == []
     (found,) = find(deferred)
     assert (found.rule.name, found.since) == ("ownerless", None)
+
+
+def test_a_task_that_airflow_has_never_heard_of_keeps_its_pod_only_as_long_as_somebody_renews_it_a_lease() -> None:
+    """A DAG file that is tried by hand is in another Airflow, or in none."""
+    assert find(job(lease=NOW + 600), lives=Word.UNHEARD) == []
+    assert find(job(lease=NOW + 20 * 3600), lives=Word.UNHEARD) == []
+    (found,) = find(job(lease=NOW - 120), lives=Word.UNHEARD)
+    assert found.evidence.endswith("and Airflow knows no such task")
 
 
 def test_a_pod_that_waits_past_its_schedule_clock_without_owner_is_not_kept_for_hours() -> None:

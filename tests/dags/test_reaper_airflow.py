@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tidepool.keeper.airflow import KEPT_SECONDS, OVER, PAUSE_SECONDS, TAKEOVER_SECONDS, Airflow, is_living
-from tidepool.keeper.ownership import Owner, utc
+from tidepool.keeper.ownership import Owner, Word, utc
 
 OWNER = Owner("analytics", "flights", "load.clean", "scheduled__2026-01-01T00:00:00+00:00", 1, 1, map_index=2)
 INSTANCE = {
@@ -93,7 +93,7 @@ def test_the_words_of_airflow_are_those_of_the_version_that_is_installed() -> No
 
 def test_it_asks_for_the_one_task_instance_by_its_names_as_they_are(server: Server) -> None:
     server.answers = [(200, INSTANCE)]
-    assert server.airflow().lives(OWNER) is True
+    assert server.airflow().word(OWNER) is Word.LIVES
     path = "/api/v2/dags/flights/dagRuns/scheduled__2026-01-01T00%3A00%3A00%2B00%3A00/taskInstances/load.clean/2"
     assert server.asked == [("GET", path, "Bearer t0")]
 
@@ -101,7 +101,7 @@ def test_it_asks_for_the_one_task_instance_by_its_names_as_they_are(server: Serv
 @pytest.mark.parametrize("state", sorted(OVER))
 def test_a_task_in_an_end_state_is_over(server: Server, state: str) -> None:
     server.answers = [(200, {**INSTANCE, "state": state})]
-    assert server.airflow().lives(OWNER) is False
+    assert server.airflow().word(OWNER) is Word.OVER
 
 
 @pytest.mark.parametrize(
@@ -110,12 +110,12 @@ def test_a_task_in_an_end_state_is_over(server: Server, state: str) -> None:
 )
 def test_a_task_in_any_other_state_lives_also_in_one_that_nobody_knows_yet(server: Server, state: str | None) -> None:
     server.answers = [(200, {**INSTANCE, "state": state})]
-    assert server.airflow().lives(OWNER) is True
+    assert server.airflow().word(OWNER) is Word.LIVES
 
 
-def test_a_task_that_airflow_has_never_heard_of_is_over(server: Server) -> None:
+def test_a_task_that_airflow_has_never_heard_of_is_told_from_one_that_is_over(server: Server) -> None:
     server.answers = [(404, {"detail": NOT_FOUND})]
-    assert server.airflow().lives(OWNER) is False
+    assert server.airflow().word(OWNER) is Word.UNHEARD
 
 
 UNCLEAR: dict[str, tuple[int, Any]] = {
@@ -138,7 +138,7 @@ UNCLEAR: dict[str, tuple[int, Any]] = {
 @pytest.mark.parametrize("answer", UNCLEAR.values(), ids=UNCLEAR)
 def test_what_is_no_clear_answer_is_none(server: Server, answer: tuple[int, Any]) -> None:
     server.answers = [answer]
-    assert server.airflow().lives(OWNER) is None
+    assert server.airflow().word(OWNER) is Word.SILENT
     assert len(server.asked) == 1, "no redirect is followed"
 
 
@@ -146,40 +146,40 @@ def test_an_airflow_that_is_away_is_left_alone_for_a_while(server: Server) -> No
     server.answers = [(503, b"")]
     airflow = server.airflow()
     others = [dataclasses.replace(OWNER, task=f"t{number}") for number in range(50)]
-    assert [airflow.lives(owner) for owner in others] == [None] * 50
+    assert [airflow.word(owner) for owner in others] == [Word.SILENT] * 50
     assert len(server.asked) == 1
     server.now += PAUSE_SECONDS
     server.answers = [(200, {**INSTANCE, "state": "failed"})]
-    assert airflow.lives(OWNER) is False
+    assert airflow.word(OWNER) is Word.OVER
 
 
 def test_one_that_may_not_be_asked_about_does_not_silence_the_others(server: Server) -> None:
     airflow = server.airflow()
     server.answers = [(403, {}), (404, {"detail": "Not Found"}), (200, {**INSTANCE, "state": "failed"})]
-    assert [airflow.lives(OWNER) for _ in range(3)] == [None, None, False]
+    assert [airflow.word(OWNER) for _ in range(3)] == [Word.SILENT, Word.SILENT, Word.OVER]
 
 
 def test_nothing_listens_there() -> None:
-    assert Airflow("http://127.0.0.1:9", token="t").lives(OWNER) is None
+    assert Airflow("http://127.0.0.1:9", token="t").word(OWNER) is Word.SILENT
 
 
 def test_that_somebody_lives_is_not_asked_again_for_a_minute_and_that_nobody_does_each_time(server: Server) -> None:
     airflow = server.airflow()
     server.answers = [(200, INSTANCE)]
-    assert airflow.lives(OWNER)
+    assert airflow.word(OWNER) is Word.LIVES
     server.answers = [(200, {**INSTANCE, "state": "success"})]
-    assert airflow.lives(OWNER)
+    assert airflow.word(OWNER) is Word.LIVES
     server.now += KEPT_SECONDS
-    assert [airflow.lives(OWNER), airflow.lives(OWNER)] == [False, False]
+    assert [airflow.word(OWNER), airflow.word(OWNER)] == [Word.OVER, Word.OVER]
     assert len(server.asked) == 3
 
 
 def test_user_and_password_make_a_token_and_a_new_one_when_it_is_no_longer_taken(server: Server) -> None:
     airflow = server.airflow(token="", user="keeper", password="secret")
     server.answers = [(201, {"access_token": "t1"}), (200, {**INSTANCE, "state": "failed"})]
-    assert airflow.lives(OWNER) is False
+    assert airflow.word(OWNER) is Word.OVER
     server.answers = [(401, {}), (201, {"access_token": "t2"}), (200, {**INSTANCE, "state": "failed"})]
-    assert airflow.lives(OWNER) is False
+    assert airflow.word(OWNER) is Word.OVER
     assert [(method, token) for method, _, token in server.asked] == [
         ("POST", ""),
         ("GET", "Bearer t1"),
@@ -193,22 +193,22 @@ def test_user_and_password_make_a_token_and_a_new_one_when_it_is_no_longer_taken
 def test_a_password_is_read_from_airflows_file_when_a_token_is_needed(server: Server, tmp_path: Path) -> None:
     file = tmp_path / "passwords.json"
     airflow = server.airflow(token="", user="admin", passwords=file)
-    assert airflow.lives(OWNER) is None, "Airflow has not started yet"
+    assert airflow.word(OWNER) is Word.SILENT, "Airflow has not started yet"
     file.write_text('{"other": "x"}')
     server.now += PAUSE_SECONDS
-    assert airflow.lives(OWNER) is None
+    assert airflow.word(OWNER) is Word.SILENT
     assert server.asked == []
     file.write_text('{"admin": "secret"}')
     server.now += PAUSE_SECONDS
     server.answers = [(201, {"access_token": "t1"}), (200, INSTANCE)]
-    assert airflow.lives(OWNER) is True
+    assert airflow.word(OWNER) is Word.LIVES
     assert server.bodies[0] == {"username": "admin", "password": "secret"}
 
 
 def test_without_a_token_or_with_a_wrong_password_there_is_no_word(server: Server) -> None:
-    assert server.airflow(token="").lives(OWNER) is None
+    assert server.airflow(token="").word(OWNER) is Word.SILENT
     server.answers = [(401, {"detail": "Invalid credentials"})]
-    assert server.airflow(token="", user="keeper", password="wrong").lives(OWNER) is None
+    assert server.airflow(token="", user="keeper", password="wrong").word(OWNER) is Word.SILENT
 
 
 def test_an_attempt_that_has_long_been_running_does_not_come_back_for_an_earlier_ones_pod() -> None:

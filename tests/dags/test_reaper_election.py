@@ -18,7 +18,7 @@ from kubernetes.client import ApiException
 from tests.dags.reaper_objects import NOW, job, node
 from tidepool.keeper import __main__ as keeper
 from tidepool.keeper.election import LEASE_SECONDS, RENEW_SECONDS, STEP_SECONDS, Election
-from tidepool.keeper.ownership import Owner
+from tidepool.keeper.ownership import Owner, Word
 from tidepool.keeper.reaping import Reaper
 from tidepool.ledger import journal
 
@@ -254,7 +254,7 @@ def test_the_keeper_records_and_reaps(
     api: Any = Api(job("orphan", lease=NOW - 900), job("fine", lease=time.time() + 600))
     for name in ("CoreV1Api", "CoordinationV1Api"):
         monkeypatch.setattr(client, name, lambda _: api)
-    monkeypatch.setattr(keeper, "word", lambda *_: lambda owner: False)
+    monkeypatch.setattr(keeper, "word", lambda *_: lambda owner: Word.OVER)
     monkeypatch.setattr(Reaper, "run", _often(Reaper.run))
     events = tmp_path / "events.jsonl"
     arguments = keeper.parser().parse_args(["--events", str(events), *(["--dry-run"] if dry_run else [])])
@@ -289,7 +289,7 @@ def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_without_airflows_address_nobody_is_said_to_live_or_not() -> None:
-    assert keeper.word(None)(Owner("t", "d", "k", "r", 1, 1)) is None
+    assert keeper.word(None)(Owner("t", "d", "k", "r", 1, 1)) is Word.SILENT
 
 
 def test_the_ledger_is_a_file_or_a_database_and_one_of_them(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from infra.cli.view import board
-from tests.dags.reaper_objects import NOW, TENANTS, claim, ended, job, member, node
+from tests.dags.reaper_objects import NOW, TENANTS, WORDS, claim, ended, job, member, node
 from tidepool.capacity import Pool
 from tidepool.keeper.ownership import HOLDER, LEASE, Owner, stamp, utc
 from tidepool.keeper.reaper import Finding, World
@@ -58,7 +58,7 @@ class Sight:
             claims=list(self.claims),
             renewed=dict(self.renewed),
             ended=self.ended.__contains__,
-            lives=self.lives,
+            word=lambda owner: WORDS[self.lives(owner)],
         )
 
     def remove(self, finding: Finding) -> bool:

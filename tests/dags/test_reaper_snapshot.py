@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiException
 
-from tests.dags.reaper_objects import NAMESPACE, NOW, claim, job, member, node
+from tests.dags.reaper_objects import NAMESPACE, NOW, WORDS, claim, job, member, node
 from tidepool.capacity import Capacity
 from tidepool.keeper.ownership import utc
 from tidepool.keeper.reaper import CLAIM, IDLE, LOST, OWNERLESS, STRANDED, Finding, look
@@ -104,7 +104,7 @@ class Setting:
         self.lives: bool | None = False
         server: Any = self.server
         self.cluster = Cluster(
-            server, server, self.pods, self.nodes, lambda: capacity, self.ledger, lambda owner: self.lives
+            server, server, self.pods, self.nodes, lambda: capacity, self.ledger, lambda owner: WORDS[self.lives]
         )
         self.now = NOW
         self.reaper = Reaper(self.cluster, self.ledger, now=lambda: self.now)

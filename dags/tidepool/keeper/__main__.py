@@ -22,7 +22,7 @@ from tidepool.capacity import Capacity, CapacityError, Pool
 from tidepool.keeper import election, reaping, watch
 from tidepool.keeper.airflow import Airflow
 from tidepool.keeper.election import Election
-from tidepool.keeper.ownership import Owner
+from tidepool.keeper.ownership import Owner, Word
 from tidepool.keeper.reaping import Reaper
 from tidepool.keeper.snapshot import Cluster, Mirror
 
@@ -140,13 +140,13 @@ def start(
     return threads
 
 
-def word(url: str | None, passwords: Path | None = None) -> Callable[[Owner], bool | None]:
+def word(url: str | None, passwords: Path | None = None) -> Callable[[Owner], Word]:
     """Airflow's word; without an address, none."""
     if not url:
         _log.warning("no --airflow: nobody can be asked whether a task is over")
-        return lambda owner: None
+        return lambda owner: Word.SILENT
     token, user, password = (os.environ.get(name, "") for name in (TOKEN_VARIABLE, USER_VARIABLE, PASSWORD_VARIABLE))
-    return Airflow(url, token, user, password, passwords).lives
+    return Airflow(url, token, user, password, passwords).word
 
 
 def connect(kubeconfig: Path | None) -> client.ApiClient:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import urllib3
 
-from tidepool.keeper.ownership import Owner, stamp
+from tidepool.keeper.ownership import Owner, Word, stamp
 
 _log = logging.getLogger("tidepool.airflow")
 
@@ -78,40 +78,40 @@ class Airflow:
         self._told = ""
         self._lock = threading.Lock()
 
-    def lives(self, owner: Owner) -> bool | None:
-        """True if somebody works on the task instance or will go on with its pod, False if not, None without a word."""
+    def word(self, owner: Owner) -> Word:
+        """What Airflow says of it; that it lives may be a minute old."""
         with self._lock:
             now = self._clock()
             if now - self._living.get(owner, -KEPT_SECONDS) < KEPT_SECONDS:
-                return True
+                return Word.LIVES
             if now < self._silent_until:
-                return None
+                return Word.SILENT
             try:
                 found = self._ask(owner, now)
             except (AirflowError, urllib3.exceptions.HTTPError, OSError) as error:
                 self._tell(f"Airflow can't be asked whether a task is over: {error}")
                 if not (isinstance(error, AirflowError) and error.is_of_one):
                     self._silent_until = now + PAUSE_SECONDS
-                return None
+                return Word.SILENT
             self._tell("")
             self._living = {each: told for each, told in self._living.items() if now - told < KEPT_SECONDS}
-            if found:
+            if found is Word.LIVES:
                 self._living[owner] = now
             return found
 
-    def _ask(self, owner: Owner, now: float) -> bool:
+    def _ask(self, owner: Owner, now: float) -> Word:
         names = (quote(owner.dag, safe=""), quote(owner.run, safe=""), quote(owner.task, safe=""))
         path = "/api/v2/dags/{}/dagRuns/{}/taskInstances/{}".format(*names)
         status, answer = self._call("GET", f"{path}/{owner.map_index}")
         if status == 404:
             # A proxy, or another version of the API, says 404 in other words.
             if "Task Instance with" in str(answer.get("detail")) and "was not found" in str(answer.get("detail")):
-                return False
+                return Word.UNHEARD
             raise AirflowError(f"{self._url}{path} answered 404, and not as Airflow does: is it there?", status)
         told = tuple(answer.get(key) for key in ("dag_id", "dag_run_id", "task_id", "map_index"))
         if status != 200 or told != (owner.dag, owner.run, owner.task, owner.map_index):
             raise AirflowError(f"{self._url}{path} answered {status}, and not with the task instance", status)
-        return is_living(answer, owner.holder, now)
+        return Word.LIVES if is_living(answer, owner.holder, now) else Word.OVER
 
     def _tell(self, words: str) -> None:
         """Log what is wrong once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from tidepool.capacity import LABEL_PREFIX, Tenant
 from tidepool.cluster import ROLE_LABEL
@@ -19,6 +20,15 @@ LEASE_SECONDS = 900.0
 OWNER_NAMES = tuple(LABEL_PREFIX + key for key in ("owner-dag", "owner-task", "owner-run", "attempt", "team"))
 """Labels and annotations that every pod of a job has."""
 _LAST = 253_402_300_800.0  # the end of the year 9999
+
+
+class Word(StrEnum):
+    """What Airflow says of a task instance."""
+
+    LIVES = "lives"  # somebody works on it, or will go on with its pod
+    OVER = "over"  # nobody will
+    UNHEARD = "unheard"  # Airflow knows none such; it may be another Airflow's, or a test's
+    SILENT = "silent"  # there is no clear answer
 
 
 @dataclass(frozen=True)

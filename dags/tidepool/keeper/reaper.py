@@ -17,6 +17,7 @@ from tidepool.keeper.ownership import (
     LEASE,
     LEASE_SECONDS,
     Owner,
+    Word,
     claim_names,
     ended_at,
     is_main,
@@ -36,6 +37,7 @@ SHUTDOWN_TAINTS = ("node.cloudprovider.kubernetes.io/shutdown", "node.kubernetes
 """On the node of a machine that has ended, by who asked its cloud."""
 
 _NEW_NODE_SECONDS = 60.0
+_SAID = {Word.OVER: "Airflow says that its task is over", Word.UNHEARD: "Airflow knows no such task"}
 
 
 class Action(StrEnum):
@@ -112,8 +114,7 @@ class World:
 
     pods: all that carry tidepool's team label. nodes: all. claims: PersistentVolumeClaims with the label.
     renewed: when each kubelet last renewed its Lease, by node; one that is not there has none. busy: nodes on which
-    others' pods run. ended: the machine (by its id in the cloud) has, as the ledger knows. lives: Airflow's word on a
-    task instance: True if somebody works on it or will go on with its pod, None where Airflow can't be asked.
+    others' pods run. ended: the machine (by its id in the cloud) has, as the ledger knows. word: Airflow's.
     """
 
     now: float
@@ -126,7 +127,7 @@ class World:
     renewed: Mapping[str, float] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()
     ended: Callable[[str], bool] = lambda machine: False
-    lives: Callable[[Owner], bool | None] = lambda owner: None
+    word: Callable[[Owner], Word] = lambda owner: Word.SILENT
 
 
 def look(world: World) -> list[Finding]:
@@ -221,14 +222,15 @@ class _Look:
         is_deferred = ends > now + LEASE_SECONDS
         if not is_deferred and now < ends + OWNERLESS.grace:
             return None
-        lives = self._world.lives(owner)
-        if lives or (lives is None and (is_deferred or told is None)):
+        word = self._world.word(owner)
+        if word is Word.LIVES or (word is Word.SILENT and told is None):
             return None
-        if lives is False:
-            over = "Airflow says that its task is over"
-            if is_deferred:
-                return _finding(OWNERLESS, pod, owner, f"{over}, which left it a lease until {utc(ends)}")
-            return _finding(OWNERLESS, pod, owner, f"{words}, and {over}", ends)
+        if is_deferred:
+            # What another Airflow deferred, or a test, this one has never heard of.
+            over = f"{_SAID[Word.OVER]}, which left it a lease until {utc(ends)}"
+            return _finding(OWNERLESS, pod, owner, over) if word is Word.OVER else None
+        if word is not Word.SILENT:
+            return _finding(OWNERLESS, pod, owner, f"{words}, and {_SAID[word]}", ends)
         if not node_name(pod) and now >= created + self._world.schedule_seconds:
             waits = f"it waits for a machine since {utc(created)}"
             return _finding(UNSCHEDULED, pod, owner, f"{waits}, {words}, and Airflow can't be asked")
@@ -250,8 +252,9 @@ class _Look:
                 continue
             if any(not is_over(pod) for pod in self._of_job.get(owner.job, ())):
                 continue
-            if self._world.lives(owner) is False:
-                words = "no pod of its job is left, and Airflow says that its task is over"
+            word = self._world.word(owner)
+            if word in _SAID:
+                words = f"no pod of its job is left, and {_SAID[word]}"
                 yield _finding(CLAIM, claim, owner, words, kind="PersistentVolumeClaim")
 
     def _machines(self, found: set[str]) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from kubernetes.client import (
 
 from tidepool.capacity import LABEL_PREFIX, TEAM_LABEL, Capacity
 from tidepool.keeper.facts import Object
-from tidepool.keeper.ownership import HOLDER, LEASE, OWNER_NAMES, Owner, is_over, main_reference, node_name, stamp
+from tidepool.keeper.ownership import HOLDER, LEASE, OWNER_NAMES, Owner, Word, is_over, main_reference, node_name, stamp
 from tidepool.keeper.reaper import Action, Finding, World, is_any_unwell
 from tidepool.ledger.events import Ledger
 from tidepool.pod import label_value
@@ -96,7 +96,7 @@ class Mirror:
 
 
 class Cluster:
-    """pods, nodes: what their watches tell. capacity: the document as it is now. lives: Airflow's word."""
+    """pods, nodes: what their watches tell. capacity: the document as it is now. word: Airflow's."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Cluster:
         nodes: Mirror,
         capacity: Callable[[], Capacity],
         ledger: Ledger,
-        lives: Callable[[Owner], bool | None],
+        word: Callable[[Owner], Word],
     ) -> None:
         self._core = core
         self._leases = leases
@@ -114,7 +114,7 @@ class Cluster:
         self._nodes = nodes
         self._capacity = capacity
         self._ledger = ledger
-        self._lives = lives
+        self._word = word
         self._denied: set[str] = set()
 
     def world(self, now: float) -> World | None:
@@ -198,7 +198,7 @@ class Cluster:
             renewed=renewed or {},
             busy=busy,
             ended=lambda machine: self._ledger.known("machine.gone", machine) is not None,
-            lives=self._lives,
+            word=self._word,
         )
 
     def _renewals(self) -> dict[str, float]:

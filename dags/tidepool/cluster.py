@@ -40,6 +40,8 @@ def knowing_itself(main: Mapping[str, Any]) -> dict[str, Any]:
 def member(main: Mapping[str, Any], placement: Placement, capacity: Capacity, role: str) -> dict[str, Any]:
     """The manifest of a member, without name and command, from the main pod's: what that has, the member has too.
 
+    main: as it is asked for, not as the API server gives it back with its machine's name.
+
     Environment, volumes, rights and what its author asked for besides are the main pod's; place and size its own. It is
     not found by the labels by which Airflow finds the task's pod, and has no rights at the Kubernetes API.
     """

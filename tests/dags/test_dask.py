@@ -33,14 +33,16 @@ def pod_of(operator: JobPodOperator) -> dict[str, Any]:
     """The pod that the operator would create, as JSON."""
     operator.hook = mock.MagicMock(is_in_cluster=False)
     ti = SimpleNamespace(dag_id="d", task_id=operator.task_id, run_id="r", try_number=1, map_index=-1)
-    pod = operator.build_pod_request_obj({"ti": ti, "run_id": "r", "dag": None})
+    operator.pod_request_obj = pod = operator.build_pod_request_obj({"ti": ti, "run_id": "r", "dag": None})
     found: dict[str, Any] = ApiClient().sanitize_for_serialization(pod)
     return found
 
 
-def running(pod: dict[str, Any]) -> dict[str, Any]:
-    metadata = {**pod["metadata"], "uid": "main-uid"}
-    return {**pod, "metadata": metadata, "status": {"phase": "Running", "podIP": "10.1.2.3"}}
+def worker_of(operator: DaskClusterOperator) -> dict[str, Any]:
+    """A worker's pod of a scheduler that runs, and so has a machine."""
+    main = pod_of(operator)
+    spec = {**main["spec"], "nodeName": "i-1"}
+    return operator._worker({**main, "spec": spec, "status": {"phase": "Running", "podIP": "10.1.2.3"}}, "t-0")
 
 
 def value(command: list[str], option: str) -> str:
@@ -106,9 +108,10 @@ def test_more_memory_after_want_of_it_is_the_workers() -> None:
 def test_the_scheduler_is_on_demand_and_the_workers_on_the_best_pools_there_are() -> None:
     operator = DaskClusterOperator(task_id="t", application="a.py")
     main = pod_of(operator)
-    worker = operator._worker(running(main), "t-0")
+    worker = worker_of(operator)
     assert pools_of(main) == ["on-demand-small"]
     assert pools_of(worker) == ["spot-small", "on-demand-small"]
+    assert "nodeName" not in worker["spec"]
     assert value(main["spec"]["containers"][0]["args"], "--host") == "$(TIDEPOOL_POD_IP)"
     assert value(main["spec"]["containers"][0]["args"], "--workers") == "0"
     assert "TIDEPOOL_POD_IP" in environment(main)
@@ -116,7 +119,7 @@ def test_the_scheduler_is_on_demand_and_the_workers_on_the_best_pools_there_are(
 
 def test_a_worker_finds_the_scheduler_and_has_what_the_author_put_into_the_pod() -> None:
     operator = DaskClusterOperator(task_id="t", application="a.py", env_vars={"A": "b"}, team="research")
-    worker = operator._worker(running(pod_of(operator)), "t-0")
+    worker = worker_of(operator)
     container = worker["spec"]["containers"][0]
     assert container["args"][:3] == ["dask", "worker", "tcp://10.1.2.3:8786"]
     assert value(container["args"], "--memory-limit") == "3283MiB"
@@ -131,7 +134,7 @@ def test_a_worker_finds_the_scheduler_and_has_what_the_author_put_into_the_pod()
 
 def test_a_worker_that_must_go_gives_its_results_to_others_by_a_script_of_the_image() -> None:
     operator = DaskClusterOperator(task_id="t", application="a.py")
-    worker = operator._worker(running(pod_of(operator)), "t-0")
+    worker = worker_of(operator)
     [*shell, script] = worker["spec"]["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
     assert shell == ["sh", "-c"]
     assert script == 'exec python /opt/tidepool/dask_retire.py tcp://10.1.2.3:8786 "$TIDEPOOL_POD_IP"'

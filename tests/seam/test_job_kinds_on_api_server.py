@@ -207,7 +207,8 @@ def test_executors_of_a_driver_are_admitted(there: Cluster) -> None:
 
 def test_workers_of_a_scheduler_are_admitted(there: Cluster) -> None:
     operator = DaskClusterOperator(**SMALL)
-    main = as_json(made(operator)) | {"status": {"podIP": "10.0.0.1"}}
+    operator.pod_request_obj = made(operator)
+    main = as_json(operator.pod_request_obj) | {"status": {"podIP": "10.0.0.1"}}
     worker = cluster.owned_by(operator._worker(main, "t-0"), "t", "u")
     there.admits(worker, role="worker")
 

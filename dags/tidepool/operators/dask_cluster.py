@@ -95,9 +95,11 @@ class DaskClusterOperator(DaskPodOperator):
         super().on_kill()
 
     def _worker(self, main: dict[str, Any], name: str) -> dict[str, Any]:
-        """The manifest of one worker's pod."""
+        """The manifest of one worker's pod. main: the scheduler's pod as it runs."""
         placement = self.worker_placement
-        member = cluster.member(main, placement, capacity_document.load(), dask_conf.ROLE)
+        # As it was asked for: what runs is tied to its machine.
+        asked = ApiClient().sanitize_for_serialization(self.pod_request_obj)
+        member = cluster.member(asked, placement, capacity_document.load(), dask_conf.ROLE)
         address = main["status"]["podIP"]
         return dask_conf.worker(self.task_id, member, placement.cores, placement.memory_bytes, address, name)
 

@@ -1,6 +1,23 @@
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import DAG
+from kubernetes.client import models as k8s
 
-from tidepool import SparkPodOperator
+SAFE = k8s.V1SecurityContext(
+    run_as_non_root=True,
+    allow_privilege_escalation=False,
+    capabilities=k8s.V1Capabilities(drop=["ALL"]),
+    seccomp_profile=k8s.V1SeccompProfile(type="RuntimeDefault"),
+)
+POOL = "on-demand-small"
 
 with DAG(dag_id="xcom_without_rights", schedule=None):
-    SparkPodOperator(task_id="load", application="flights_clean.py", do_xcom_push=True)
+    KubernetesPodOperator(
+        task_id="load",
+        namespace="tidepool-etl",
+        image="registry.example/load:1",
+        node_selector={"tidepool.dev/pool": POOL},
+        tolerations=[k8s.V1Toleration(key="tidepool.dev/pool", operator="Equal", value=POOL, effect="NoSchedule")],
+        container_security_context=SAFE,
+        schedule_timeout_seconds=1800,
+        do_xcom_push=True,
+    )

@@ -14,7 +14,7 @@ import pytest
 from infra import image_sources, settings
 from infra.aws import endpoints, machines
 from infra.settings.model import AwsCloud, Settings
-from tests.infra import recorded
+from tests.infra import golden, recorded
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MOST_SECONDS = 6.0
@@ -160,3 +160,12 @@ def test_no_password_is_an_input_in_plain(stack: str) -> None:
         for key, value in each.inputs.items():
             if any(password in json.dumps(value, default=str) for password in passwords.values()):
                 assert key in each.secrets, f"{each.typ} {each.name}: {key}"
+
+
+@every_stack
+def test_what_the_jobs_get_to_know_of_an_environment_stands_in_a_file_to_read(stack: str) -> None:
+    """Of an image that the program builds only the name is compared: its tag changes with whatever goes into it."""
+    document = json.loads(recorded.outputs(stack)["capacity"])
+    if load(stack)[0].images.build:
+        document["images"] = dict.fromkeys(document["images"], "built")
+    golden.check_json(f"capacity/{stack}.json", document)

@@ -141,8 +141,8 @@ class Local:
 
     def group(self, pool: str) -> Group:
         """The pool's Auto Scaling Group as it is now."""
-        name = naming.group_name(CLUSTER, pool)
-        return next(group for group in self.aws.groups(CLUSTER) if group.name == name)
+        groups = self.aws.groups(CLUSTER)
+        return next(group for group in groups if group.labels[document.POOL_LABEL] == pool)
 
     def node(self, name: str) -> Any:
         """A machine's Node object, or None."""

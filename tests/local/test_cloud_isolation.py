@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from infra import naming
 from infra.local import autoscaler_plan as plan
 from infra.local.status import difference
 from tidepool.capacity import POOL_LABEL
@@ -27,7 +28,8 @@ def too_big(local: Any) -> dict[str, Any]:
     """A job's pod with one byte more memory than any machine offers."""
     manifest = local.job_pod("too-big", FOREVER)
     most = max(pool.memory_bytes for pool in local.capacity.pools.values())
-    manifest["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m", "memory": str(most + 1)}}
+    size = {"memory": str(most + 1)}
+    manifest["spec"]["containers"][0]["resources"] = {"requests": {"cpu": "100m", **size}, "limits": size}
     return manifest
 
 
@@ -76,21 +78,25 @@ def test_jobs_share_no_machine_and_what_fits_none_buys_none(local: Any) -> None:
     local.delete("foreign", "too-big")
 
 
-def test_a_pod_without_the_toleration_lands_on_the_system_machine(local: Any) -> None:
-    manifest = foreign(local)
-    del manifest["spec"]["affinity"]
-    manifest["spec"]["nodeSelector"] = {}
-    manifest["metadata"]["name"] = "service"
+def test_system_machines_take_services_only_and_job_machines_take_none(local: Any) -> None:
+    service, stranger = foreign(local), foreign(local)
+    for name, manifest in (("service", service), ("stranger", stranger)):
+        del manifest["spec"]["affinity"]
+        manifest["metadata"]["name"] = name
+    service["spec"]["tolerations"] = [
+        {"key": each.key, "value": each.value, "effect": each.effect} for each in naming.SYSTEM_TAINTS
+    ]
     local.create(local.job_pod("job", FOREVER, memory="1Gi"))
     job_machine = local.runs("job")
-    local.create(manifest)
+    local.create(stranger)
+    local.create(service)
     machine = local.runs("service")
-    assert machine != job_machine
+    local.wait_until(lambda: pending(local, "stranger"), 10, "the scheduler refused what tolerates nothing")
     assert local.node(machine).metadata.labels[POOL_LABEL] == "system"
     for name in (machine, job_machine):
         node = local.node(name)
         pool = local.capacity.pools[node.metadata.labels[POOL_LABEL]]
         assert difference(pool, node.status.allocatable) == ""
-        assert node.spec.provider_id == f"aws:///us-east-1a/{name}"
-    local.delete("job", "service")
+        assert node.spec.provider_id in {f"aws:///us-east-1{zone}/{name}" for zone in "ab"}
+    local.delete("job", "service", "stranger")
     local.drains()

@@ -24,6 +24,7 @@ from infra.aws.storage import Storage, StorageArgs
 from infra.aws.system_nodes import SystemNodes, SystemNodesArgs
 from infra.cloud import AutoscalerAccess, Cloud
 from infra.settings.model import AwsCloud, Images, Settings
+from tidepool.capacity import DRIVER_SERVICE_ACCOUNT
 
 AIRFLOW_LOGS = "airflow"
 """Where in the bucket of logs Airflow's are."""
@@ -231,7 +232,7 @@ def _identities(base: _Base, cloud: AwsCloud, settings: Settings, storage: Stora
         identity(
             f"jobs-{tenant}",
             naming.tenant_namespace(tenant),
-            [naming.JOB_SERVICE_ACCOUNT],
+            [naming.JOB_SERVICE_ACCOUNT, DRIVER_SERVICE_ACCOUNT],
             pulumi.Output.all(storage.lake.arn, event_logs).apply(
                 lambda arns: policies.jobs(arns[0], arns[1], f"{EVENT_LOGS}/")
             ),

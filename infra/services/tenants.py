@@ -11,7 +11,7 @@ import pulumi_kubernetes as kubernetes
 from infra import naming
 from infra.services import network_policies
 from infra.settings.model import Tenant
-from tidepool.capacity import BREAKERS_CONFIG_MAP, GPU_RESOURCE, TEAM_LABEL
+from tidepool.capacity import BREAKERS_CONFIG_MAP, DRIVER_SERVICE_ACCOUNT, GPU_RESOURCE, TEAM_LABEL
 
 LAUNCH_RULES = {
     "pods": ["create", "get", "list", "watch", "patch", "delete"],
@@ -19,6 +19,9 @@ LAUNCH_RULES = {
     "events": ["get", "list", "watch"],
 }
 """What KubernetesPodOperator needs to launch, follow and remove pods; no exec: results go to the lake, not to XCom."""
+
+DRIVER_VERBS = ["create", "get", "list", "watch", "delete", "deletecollection"]
+"""Of pods. Spark removes its executors at the end by one deletecollection."""
 
 FORBIDDEN_PRIORITIES = (naming.PLATFORM_PRIORITY_CLASS, "system-cluster-critical", "system-node-critical")
 """What would put out the platform's own pods."""
@@ -57,6 +60,7 @@ class Tenants(pulumi.ComponentResource):
             self._bounds(prefix, namespace.metadata.name, settings)
             self._connections(prefix, namespace.metadata.name)
             self._identity(prefix, namespace.metadata.name, annotations or {})
+            self._driver(prefix, namespace.metadata.name, annotations or {})
             self._breakers(prefix, namespace.metadata.name)
             self._launcher(prefix, namespace.metadata.name)
         self.register_outputs({})
@@ -90,6 +94,33 @@ class Tenants(pulumi.ComponentResource):
                 "annotations": dict(annotations),
             },
             automount_service_account_token=False,
+            opts=self._inside,
+        )
+
+    def _driver(self, prefix: str, namespace: pulumi.Output[str], annotations: Mapping[str, str]) -> None:
+        """Of jobs of several pods: Spark's driver makes and removes its executors. Its token is mounted where asked."""
+        name = {"name": DRIVER_SERVICE_ACCOUNT, "namespace": namespace}
+        account = kubernetes.core.v1.ServiceAccount(
+            f"{prefix}-driver",
+            metadata={**name, "annotations": dict(annotations)},
+            automount_service_account_token=False,
+            opts=self._inside,
+        )
+        role = kubernetes.rbac.v1.Role(
+            f"{prefix}-driver",
+            metadata=name,
+            rules=[kubernetes.rbac.v1.PolicyRuleArgs(api_groups=[""], resources=["pods"], verbs=DRIVER_VERBS)],
+            opts=self._inside,
+        )
+        kubernetes.rbac.v1.RoleBinding(
+            f"{prefix}-driver",
+            metadata=name,
+            role_ref=kubernetes.rbac.v1.RoleRefArgs(
+                api_group="rbac.authorization.k8s.io", kind="Role", name=role.metadata.name
+            ),
+            subjects=[
+                kubernetes.rbac.v1.SubjectArgs(kind="ServiceAccount", name=account.metadata.name, namespace=namespace)
+            ],
             opts=self._inside,
         )
 

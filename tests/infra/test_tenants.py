@@ -55,7 +55,17 @@ def test_jobs_have_an_identity_without_rights_or_token() -> None:
     for space in ("tidepool-research", "tidepool-sales"):
         assert found[f"ServiceAccount/{space}/job"]["automountServiceAccountToken"] is False
     subjects = [each["name"] for key, binding in found.items() if "Binding" in key for each in binding["subjects"]]
-    assert subjects == ["airflow", "airflow"]
+    assert sorted(subjects) == ["airflow", "airflow", "job-driver", "job-driver"]
+
+
+def test_a_driver_may_handle_pods_of_its_namespace_and_nothing_else() -> None:
+    found = made()
+    assert found["ServiceAccount/tidepool-sales/job-driver"]["automountServiceAccountToken"] is False
+    [rule] = found["Role/tidepool-sales/job-driver"]["rules"]
+    assert rule["resources"] == ["pods"]
+    assert rule["verbs"] == ["create", "get", "list", "watch", "delete", "deletecollection"]
+    [subject] = found["RoleBinding/tidepool-sales/job-driver"]["subjects"]
+    assert (subject["name"], subject["namespace"]) == ("job-driver", "tidepool-sales")
 
 
 def test_jobs_accounts_carry_what_binds_the_clouds_identity_to_them() -> None:

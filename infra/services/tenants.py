@@ -99,7 +99,7 @@ class Tenants(pulumi.ComponentResource):
 
     def _driver(self, prefix: str, namespace: pulumi.Output[str], annotations: Mapping[str, str]) -> None:
         """Of jobs of several pods: Spark's driver makes and removes its executors. Its token is mounted where asked."""
-        name = {"name": DRIVER_SERVICE_ACCOUNT, "namespace": namespace}
+        name: Any = {"name": DRIVER_SERVICE_ACCOUNT, "namespace": namespace}
         account = kubernetes.core.v1.ServiceAccount(
             f"{prefix}-driver",
             metadata={**name, "annotations": dict(annotations)},

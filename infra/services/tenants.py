@@ -102,7 +102,11 @@ class Tenants(pulumi.ComponentResource):
         name: Any = {"name": DRIVER_SERVICE_ACCOUNT, "namespace": namespace}
         account = kubernetes.core.v1.ServiceAccount(
             f"{prefix}-driver",
-            metadata={**name, "annotations": dict(annotations)},
+            metadata={
+                "name": DRIVER_SERVICE_ACCOUNT,
+                "namespace": namespace,
+                "annotations": dict(annotations),
+            },
             automount_service_account_token=False,
             opts=self._inside,
         )

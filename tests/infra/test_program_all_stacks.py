@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -34,13 +35,15 @@ def counts(made: list[recorded.Recorded]) -> Counter[str]:
 
 @every_stack
 def test_a_preview_of_an_empty_account_takes_seconds(stack: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for _ in range(3):  # a busy machine is slow, in CPU seconds too
+    for _ in range(3):
         report = preview(stack)
         with capsys.disabled():
             print(f" {stack}: {report['cpu_seconds']} s of CPU in {report['seconds']} s", end="")
-        if report["cpu_seconds"] <= MOST_SECONDS:
+        # Where more wants to run than there are cores, each CPU second does less.
+        most = MOST_SECONDS * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+        if report["cpu_seconds"] <= most:
             break
-    assert report["cpu_seconds"] <= MOST_SECONDS
+    assert report["cpu_seconds"] <= most
     assert report["counts"] == counts(recorded.record(stack))
 
 

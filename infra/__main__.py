@@ -62,8 +62,7 @@ if cloud.reclaim_notices:
 if cloud.gpu_selectors:
     DevicePlugin("device-plugin", cloud.gpu_selectors, charts, opts=inside)
 if services.hdfs:
-    hdfs_args = HdfsArgs(services.hdfs, cloud.images["hdfs"], system.selector, system.taints, cloud.storage_class, {})
-    Hdfs("hdfs", hdfs_args, opts=after)
+    Hdfs("hdfs", HdfsArgs(services.hdfs, cloud.images["hdfs"], system, cloud.storage_class, {}), opts=after)
 if services.monitoring:
     Monitoring("monitoring", MonitoringArgs(services.monitoring, system, cloud.storage_class, charts), opts=inside)
 if services.spark_operator:

@@ -16,7 +16,6 @@ DNS_LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 """What pools, clusters and environments may be called: a DNS label, so that the name fits everywhere."""
 
 PLATFORM_NAMESPACE = "tidepool"
-JOBS_NAMESPACE = "tidepool-jobs"
 AUTOSCALER_NAMESPACE = "kube-system"
 MONITORING_NAMESPACE = "monitoring"
 

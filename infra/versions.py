@@ -23,9 +23,7 @@ PROVIDER_CNCF = "10.25.0"  # https://airflow.apache.org/docs/ (providers) ; in p
 CHART_CLUSTER_AUTOSCALER = "9.59.0"  # https://github.com/kubernetes/autoscaler/releases ; packages 1.35, see image.tag
 CHART_NODE_TERMINATION_HANDLER = "0.27.2"  # https://gallery.ecr.aws/aws-ec2/helm/aws-node-termination-handler
 CHART_NVIDIA_DEVICE_PLUGIN = "0.19.3"  # https://github.com/NVIDIA/k8s-device-plugin/releases
-CHART_KUBE_PROMETHEUS_STACK = (
-    "88.5.4"  # https://artifacthub.io/packages/helm/prometheus-community/kube-prometheus-stack
-)
+CHART_KUBE_PROMETHEUS_STACK = "88.5.4"  # https://github.com/prometheus-community/helm-charts/releases
 CHART_SPARK_OPERATOR = "2.5.2"  # https://github.com/kubeflow/spark-operator/releases
 CHART_AIRFLOW = "1.22.0"  # https://airflow.apache.org/docs/helm-chart/stable/release_notes.html
 

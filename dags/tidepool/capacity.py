@@ -51,6 +51,10 @@ class Taint:
     value: str
     effect: str
 
+    def toleration(self) -> dict[str, str]:
+        """What a pod that may land there says, as Kubernetes spells it."""
+        return {"key": self.key, "operator": "Equal", "value": self.value, "effect": self.effect}
+
 
 @dataclass(frozen=True)
 class Tenant:

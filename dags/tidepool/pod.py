@@ -57,8 +57,7 @@ def manifest(placement: Placement, image: str, capacity: Capacity) -> dict[str, 
             "priorityClassName": JOB_PRIORITY_CLASS,
             "affinity": _affinity(pools),
             "tolerations": [
-                {"key": taint.key, "operator": "Equal", "value": taint.value, "effect": taint.effect}
-                for taint in dict.fromkeys(taint for pool in pools for taint in pool.taints)
+                taint.toleration() for taint in dict.fromkeys(taint for pool in pools for taint in pool.taints)
             ],
             "securityContext": {
                 "runAsNonRoot": True,

@@ -85,8 +85,5 @@ def _on_system_machines() -> dict[str, Any]:
     """Where a Deployment runs: on system machines, and nowhere while there are none."""
     return {
         "nodeSelector": naming.node_labels(naming.SYSTEM_POOL),
-        "tolerations": [
-            {"key": taint.key, "operator": "Equal", "value": taint.value, "effect": taint.effect}
-            for taint in naming.SYSTEM_TAINTS
-        ],
+        "tolerations": [taint.toleration() for taint in naming.SYSTEM_TAINTS],
     }

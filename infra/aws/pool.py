@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pulumi
 import pulumi_aws as aws
 
-from infra.aws import asg_tags, machines
+from infra.aws import asg_tags, launch_template, machines
 from infra.settings.model import AwsPool
-
-ROOT_DEVICE = "/dev/xvda"  # of the EKS-optimised Amazon Linux 2023 AMIs
 
 
 @dataclass(frozen=True)
@@ -56,47 +53,24 @@ class Pool(pulumi.ComponentResource):
 
     def _template(self, name: str, args: PoolArgs) -> aws.ec2.LaunchTemplate:
         pool = args.pool
-        ownership = machines.ownership(pool, args.tags)
         facts = pulumi.Output.all(args.endpoint, args.certificate_authority, args.service_cidr)
-        return aws.ec2.LaunchTemplate(
-            f"{name}-template",
+        inputs = aws.ec2.LaunchTemplateArgs(
             name=machines.template_name(args.cluster, pool),
             image_id=args.image,
             # A group that has a warm pool takes its type from here, all others from their overrides.
             instance_type=pool.instance_types[0].name if pool.warm else None,
             user_data=facts.apply(
-                lambda known: _base64(
+                lambda known: launch_template.encoded(
                     machines.machine_user_data(
                         args.cluster, pool, endpoint=known[0], certificate_authority=known[1], service_cidr=known[2]
                     )
                 )
             ),
-            update_default_version=True,
             vpc_security_group_ids=list(args.security_group_ids),
             iam_instance_profile=aws.ec2.LaunchTemplateIamInstanceProfileArgs(name=args.instance_profile),
-            # One hop: the machine itself reaches its credentials, pods don't.
-            metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
-                http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
-            ),
-            block_device_mappings=[
-                aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
-                    device_name=ROOT_DEVICE,
-                    ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
-                        volume_type="gp3",
-                        volume_size=pool.root_volume_gib,
-                        encrypted="true",
-                        delete_on_termination="true",
-                    ),
-                )
-            ],
-            # The group's tags reach its machines, but neither their volumes nor their network interfaces.
-            tag_specifications=[
-                aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=ownership)
-                for kind in ("instance", "volume", "network-interface")
-            ],
-            tags=ownership,
-            opts=pulumi.ResourceOptions(parent=self),
+            **launch_template.common(pool.root_volume_gib, machines.ownership(pool, args.tags)),
         )
+        return aws.ec2.LaunchTemplate(f"{name}-template", inputs, opts=pulumi.ResourceOptions(parent=self))
 
     def _group(self, name: str, args: PoolArgs, group: machines.Group, template: aws.ec2.LaunchTemplate) -> None:
         pool = args.pool
@@ -158,7 +132,3 @@ def _warm_pool(machines_ready: int) -> aws.autoscaling.GroupWarmPoolArgs:
     return aws.autoscaling.GroupWarmPoolArgs(
         pool_state="Stopped", min_size=machines_ready, max_group_prepared_capacity=machines_ready
     )
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,11 +9,8 @@ import pulumi
 import pulumi_aws as aws
 
 from infra import naming
-from infra.aws import system_machines
+from infra.aws import launch_template, system_machines
 from infra.settings.model import SystemNodes as SystemNodesSettings
-
-ROOT_DEVICE = "/dev/xvda"  # of the EKS-optimised Amazon Linux 2023 AMIs
-TAGGED = ("instance", "volume", "network-interface")
 
 
 @dataclass(frozen=True)
@@ -76,12 +72,11 @@ class SystemNodes(pulumi.ComponentResource):
 def _template(name: str, args: SystemNodesArgs, opts: pulumi.ResourceOptions) -> aws.ec2.LaunchTemplate:
     named = {**args.tags, "Name": args.name}
     facts = pulumi.Output.all(args.cluster, args.endpoint, args.certificate_authority, args.service_cidr)
-    return aws.ec2.LaunchTemplate(
-        f"{name}-template",
+    inputs = aws.ec2.LaunchTemplateArgs(
         name=args.name,
         image_id=args.image,
         user_data=facts.apply(
-            lambda known: _base64(
+            lambda known: launch_template.encoded(
                 system_machines.machine_user_data(
                     args.nodes,
                     cluster=known[0],
@@ -91,31 +86,7 @@ def _template(name: str, args: SystemNodesArgs, opts: pulumi.ResourceOptions) ->
                 )
             )
         ),
-        update_default_version=True,
         vpc_security_group_ids=list(args.security_group_ids),
-        # One hop: the machine itself reaches its credentials, pods don't.
-        metadata_options=aws.ec2.LaunchTemplateMetadataOptionsArgs(
-            http_endpoint="enabled", http_tokens="required", http_put_response_hop_limit=1
-        ),
-        block_device_mappings=[
-            aws.ec2.LaunchTemplateBlockDeviceMappingArgs(
-                device_name=ROOT_DEVICE,
-                ebs=aws.ec2.LaunchTemplateBlockDeviceMappingEbsArgs(
-                    volume_type="gp3",
-                    volume_size=args.nodes.root_volume_gib,
-                    encrypted="true",
-                    delete_on_termination="true",
-                ),
-            )
-        ],
-        # The node group's own tags reach none of these.
-        tag_specifications=[
-            aws.ec2.LaunchTemplateTagSpecificationArgs(resource_type=kind, tags=named) for kind in TAGGED
-        ],
-        tags=named,
-        opts=opts,
+        **launch_template.common(args.nodes.root_volume_gib, named),
     )
-
-
-def _base64(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+    return aws.ec2.LaunchTemplate(f"{name}-template", inputs, opts=opts)

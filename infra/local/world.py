@@ -97,11 +97,12 @@ def run(sides: Sequence[Side], config: Mapping[str, Any], environment: str, stat
     Whatever was made until then is in the state file; the next run goes on from there.
     """
     kept = State.open(state, {side.name: side.identity for side in sides if side.name})
+    world = World(kept, sides)
     try:
-        world = World(kept, sides)
         outputs = world_monitor.run(world, config, environment)
         world.remove_the_rest()
     finally:
+        world.close()
         kept.close()
     return Deployed(outputs, world.not_here, world.changes)
 

@@ -88,9 +88,30 @@ class World:
         self._sides = sides
         self._registered: set[str] = set()
         self._lock = threading.Lock()
+        self._at_work = 0
+        self._idle = threading.Condition()
+        self._closed = False
+
+    def close(self) -> None:
+        """Take no more registrations, and wait for those at work: a program that failed leaves some behind it."""
+        with self._idle:
+            self._closed = True
+            self._idle.wait_for(lambda: self._at_work == 0)
 
     def register(self, asked: Registration) -> tuple[str | None, Mapping[str, Any]]:
         """Create, change or leave alone one resource; its id and its outputs."""
+        with self._idle:
+            if self._closed:
+                raise WorldError(f"{asked.type} {asked.name} came after the deploy had ended")
+            self._at_work += 1
+        try:
+            return self._register(asked)
+        finally:
+            with self._idle:
+                self._at_work -= 1
+                self._idle.notify_all()
+
+    def _register(self, asked: Registration) -> tuple[str | None, Mapping[str, Any]]:
         if asked.type.startswith("pulumi:providers:") or not (asked.custom or asked.remote):
             return asked.name, asked.inputs
         if reason := next(filter(None, (side.lacks(asked) for side in self._sides)), None):

@@ -14,22 +14,20 @@ import pulumi_kubernetes as kubernetes
 
 from infra import naming
 from infra.services import hdfs_config, hdfs_pods
-from infra.services.hdfs_pods import Placement
+from infra.services.placement import Placement
 from infra.settings import model
-from tidepool.capacity import Taint
 
 
 @dataclass(frozen=True)
 class HdfsArgs:
-    """hdfs: its settings. image: the reference of the image hdfs. node_selector, taints: of the system nodes.
+    """hdfs: its settings. image: the reference of the image hdfs. placement: the system nodes.
 
     storage_class: empty for the cluster's default. annotations: of its ServiceAccount.
     """
 
     hdfs: model.Hdfs
     image: pulumi.Input[str]
-    node_selector: Mapping[str, str]
-    taints: tuple[Taint, ...]
+    placement: Placement
     storage_class: str
     annotations: Mapping[str, str]
 
@@ -48,7 +46,6 @@ class Hdfs(pulumi.ComponentResource):
         self._inside = pulumi.ResourceOptions(parent=self)
         self.uri = hdfs_config.uri(args.hdfs)
         self.client_settings = hdfs_config.client_settings(args.hdfs)
-        placement = Placement(args.node_selector, args.taints, args.storage_class)
         account = kubernetes.core.v1.ServiceAccount(
             f"{name}-account",
             metadata=self._metadata(hdfs_pods.SERVICE_ACCOUNT, args.annotations),
@@ -63,11 +60,11 @@ class Hdfs(pulumi.ComponentResource):
         )
         after = pulumi.ResourceOptions(parent=self, depends_on=[account, configuration])
         for server in hdfs_pods.servers(args.hdfs):
-            self._server(f"{name}-{server.name.removeprefix('hdfs-')}", server, args, placement, after)
+            self._server(f"{name}-{server.name.removeprefix('hdfs-')}", server, args, after)
         kubernetes.batch.v1.Job(
             f"{name}-directories",
             metadata=self._metadata(hdfs_pods.DIRECTORIES_JOB),
-            spec=hdfs_pods.directories_job(args.hdfs, args.image, placement),
+            spec=hdfs_pods.directories_job(args.hdfs, args.image, args.placement),
             opts=pulumi.ResourceOptions(parent=self, depends_on=[account]),
         )
         self.register_outputs({})
@@ -77,7 +74,6 @@ class Hdfs(pulumi.ComponentResource):
         name: str,
         server: hdfs_pods.Server,
         args: HdfsArgs,
-        placement: Placement,
         after: pulumi.ResourceOptions,
     ) -> None:
         metadata = self._metadata(server.name)
@@ -90,7 +86,7 @@ class Hdfs(pulumi.ComponentResource):
         kubernetes.apps.v1.StatefulSet(
             name,
             metadata=metadata,
-            spec=hdfs_pods.stateful_set(server, args.hdfs, args.image, placement),
+            spec=hdfs_pods.stateful_set(server, args.hdfs, args.image, args.placement, args.storage_class),
             opts=after,
         )
 

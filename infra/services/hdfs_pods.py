@@ -12,8 +12,8 @@ from typing import Any
 
 from infra import naming
 from infra.services import hdfs_config as config
+from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
 from infra.settings.model import Hdfs
-from tidepool.capacity import Taint
 
 CONFIG_MAP = "hdfs-config"
 DIRECTORIES_JOB = "hdfs-directories"
@@ -22,15 +22,6 @@ SMALL_HEAP_MIB = 192  # of JournalNode, ZooKeeper and failover controller: they 
 SMALL_VOLUME_GIB = 2
 
 Image = Any  # text, or an output of Pulumi that is only passed on
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Where the pods go. storage_class: empty for the cluster's default."""
-
-    node_selector: Mapping[str, str]
-    tolerations: tuple[Taint, ...]
-    storage_class: str
 
 
 @dataclass(frozen=True)
@@ -119,14 +110,17 @@ def labels(name: str) -> dict[str, str]:
     return {"app.kubernetes.io/name": "hdfs", "app.kubernetes.io/component": name.removeprefix("hdfs-")}
 
 
-def stateful_set(server: Server, hdfs: Hdfs, image: Image, placement: Placement) -> Any:
-    """The specification of a StatefulSet. Its volumes outlive it, and the pods that a scale-in takes away."""
+def stateful_set(server: Server, hdfs: Hdfs, image: Image, placement: Placement, storage_class: str) -> Any:
+    """The specification of a StatefulSet. Its volumes outlive it, and the pods that a scale-in takes away.
+
+    storage_class: of its volumes; empty for the cluster's default.
+    """
     claim: dict[str, Any] = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": f"{server.volume_gib}Gi"}},
     }
-    if placement.storage_class:
-        claim["storageClassName"] = placement.storage_class
+    if storage_class:
+        claim["storageClassName"] = storage_class
     pod = _pod(
         [_container(each, image) for each in server.containers],
         placement,
@@ -189,7 +183,7 @@ def directories_job(hdfs: Hdfs, image: Image, placement: Placement) -> Any:
         "image": image,
         "args": ["hdfs-directories", *rows],
         "env": [{"name": "HDFS_NAMENODES", "value": " ".join(nodes)}],
-        "resources": _resources("50m", 64),
+        "resources": resources("50m", "64Mi"),
         "securityContext": _CONFINED,
     }
     pod = _pod([container], placement, {"serviceAccountName": SERVICE_ACCOUNT, "restartPolicy": "OnFailure"})
@@ -203,30 +197,20 @@ def directories_job(hdfs: Hdfs, image: Image, placement: Placement) -> Any:
     }
 
 
-_CONFINED = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "capabilities": {"drop": ["ALL"]},
-}
+_CONFINED = {**RESTRICTED_CONTAINER, "readOnlyRootFilesystem": True}
 
 
 def _pod(containers: list[dict[str, Any]], placement: Placement, more: dict[str, Any]) -> dict[str, Any]:
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "priorityClassName": naming.PLATFORM_PRIORITY_CLASS,
-        "nodeSelector": dict(placement.node_selector),
-        "tolerations": [
-            {"key": taint.key, "operator": "Equal", "value": taint.value, "effect": taint.effect}
-            for taint in placement.tolerations
-        ],
+        **placement.values(naming.PLATFORM_PRIORITY_CLASS),
         "securityContext": {
-            "runAsNonRoot": True,
+            **RESTRICTED_POD,
             "runAsUser": config.USER_ID,
             "runAsGroup": config.USER_ID,
             "fsGroup": config.USER_ID,
             "fsGroupChangePolicy": "OnRootMismatch",  # else every start walks through all blocks
-            "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": containers,
         "volumes": [{"name": "config", "configMap": {"name": CONFIG_MAP}}, {"name": "tmp", "emptyDir": {}}],
@@ -247,17 +231,11 @@ def _container(container: Container, image: Image) -> dict[str, Any]:
         "args": ["hdfs-server", container.server],
         "env": [{"name": "HDFS_HEAP_MIB", "value": str(container.heap_mib)}],
         "ports": [{"name": name, "containerPort": port} for name, port in container.ports.items()],
-        "resources": _resources(container.cpu, container.memory_mib),
+        "resources": resources(container.cpu, f"{container.memory_mib}Mi"),
         "securityContext": _CONFINED,
         "volumeMounts": mounts,
         **container.probes,
     }
-
-
-def _resources(cpu: str, memory_mib: int) -> dict[str, Any]:
-    """Memory as asked and no more; CPU without a limit, for the start and for copying blocks."""
-    memory = f"{memory_mib}Mi"
-    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
 
 
 def _probes(ready: str, port: int, start_seconds: int) -> dict[str, Any]:

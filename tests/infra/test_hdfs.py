@@ -13,6 +13,7 @@ import pytest
 from infra import naming
 from infra.services import hdfs_config, network_policies
 from infra.services.hdfs import Hdfs, HdfsArgs
+from infra.services.placement import Placement
 from infra.settings import model
 from tests.infra import recording
 from tests.infra.manifests import made_by
@@ -27,7 +28,7 @@ both = pytest.mark.parametrize("settings", [ONE, PAIR], ids=["one NameNode", "hi
 
 def args(settings: model.Hdfs, image: pulumi.Input[str] = "hdfs:abc", storage_class: str = "gp3") -> HdfsArgs:
     selector = naming.node_labels(naming.SYSTEM_POOL)
-    return HdfsArgs(settings, image, selector, naming.SYSTEM_TAINTS, storage_class, {})
+    return HdfsArgs(settings, image, Placement(selector, naming.SYSTEM_TAINTS), storage_class, {})
 
 
 def made(settings: model.Hdfs, **changes: Any) -> dict[str, dict[str, Any]]:

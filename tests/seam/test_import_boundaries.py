@@ -34,7 +34,10 @@ PURE = [
 ]
 """Modules of the library that know neither Airflow nor Kubernetes, and that infra's contract may use."""
 
-PURE_INFRA = "naming versions capacity_document aws.allocatable aws.asg_tags aws.machines aws.subnets aws.user_data"
+PURE_INFRA = (
+    "naming versions capacity_document "
+    "aws.allocatable aws.asg_tags aws.launch_template aws.machines aws.subnets aws.user_data"
+)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class Shelf:
         self.things: dict[str, dict[str, Any]] = {}
         self.log: list[str] = []
         self.fails_at = ""
+        self.slow = ""
+        self.begun, self.may_end = threading.Event(), threading.Event()
         self._made = 0
 
     def kind(self, type_: str) -> Kind | None:
@@ -58,7 +61,12 @@ class Shelf:
         return {"horn": "it has none"} if asked.inputs.get("horn") else {}
 
     def _make(self, inputs: dict[str, Any], taken: frozenset[str]) -> Made:
+        if inputs["name"] == self.slow:
+            self.begun.set()
+            self.may_end.wait(10)
         if inputs["name"] == self.fails_at:
+            self.begun.wait(10 if self.slow else 0)
+            threading.Timer(0.2, self.may_end.set).start()
             raise WorldError(f"{inputs['name']} can't be made")
         there = [key for key, thing in self.things.items() if thing["name"] == inputs["name"] and key not in taken]
         if there:
@@ -102,6 +110,7 @@ class Stack:
             self.outputs = world_monitor.run(self.world, {}, "test", program=file)
             self.world.remove_the_rest()
         finally:
+            self.world.close()
             state.close()
         return self.shelf.log
 
@@ -312,3 +321,31 @@ def test_dependents_are_removed_first_whatever_the_order_of_their_making() -> No
     position = {each.urn: index for index, each in enumerate(order)}
     assert position["d"] < position["b"] < position["a"]
     assert position["d"] < position["c"] < position["a"]
+
+
+def test_a_deploy_that_fails_ends_when_what_it_had_begun_is_made_and_remembered(stack: Stack) -> None:
+    stack.shelf.fails_at, stack.shelf.slow = "bad", "slow"
+    with pytest.raises(WorldError, match="bad can't be made"):
+        stack.deploy('Thing("slow", name="slow")\nThing("bad", name="bad")')
+    assert stack.names() == ["slow"]
+    assert '"slow"' in stack.state.read_text()
+    with pytest.raises(WorldError, match="late came after the deploy had ended"):
+        stack.world.register(asked("late"))
+
+
+def asked(name: str) -> Registration:
+    return Registration(
+        urn=f"urn:pulumi:test::tidepool::test:index:Thing::{name}",
+        type="test:index:Thing",
+        name=name,
+        inputs={"name": name},
+        custom=True,
+        remote=False,
+        parent="",
+        provider="",
+        dependencies=(),
+        secrets=frozenset(),
+        protect=False,
+        retain_on_delete=False,
+        ignore_changes=(),
+    )

@@ -13,7 +13,7 @@ import typer
 
 from infra import contract, settings
 from infra.cli import dag_pods
-from infra.cli.options import JsonOption
+from infra.cli.options import DagsOption, JsonOption
 from infra.contract import Problem, dag_source
 from infra.contract.problem import by_place
 from infra.contract.template import Reading
@@ -40,17 +40,7 @@ def check(
         str | None,
         typer.Argument(metavar="STACK", help="An environment such as dev, or a stack file; else all in stacks/."),
     ] = None,
-    dags: Annotated[
-        Path,
-        typer.Option(
-            "--dags",
-            metavar="DIR",
-            help="The folder of the DAG files.",
-            exists=True,
-            file_okay=False,
-            show_default="dags of this repository",
-        ),
-    ] = REPOSITORY / "dags",
+    dags: DagsOption = REPOSITORY / "dags",
     as_json: JsonOption = False,
 ) -> None:
     """Check that every job of the DAG files finds a machine, room and time in an environment, before it is deployed.

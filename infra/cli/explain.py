@@ -12,7 +12,7 @@ import typer
 from infra import contract, settings
 from infra.cli import dag_pods
 from infra.cli.check import stack_file
-from infra.cli.options import JsonOption
+from infra.cli.options import DagsOption, JsonOption, StackOption
 from infra.local.paths import REPOSITORY
 from infra.settings.strict import near
 from tidepool import capacity
@@ -27,20 +27,8 @@ class ExplainError(Exception):
 def explain(
     dag: Annotated[str, typer.Argument(metavar="DAG", help="The DAG's id.")],
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id, with those of its task groups.")],
-    stack: Annotated[
-        str, typer.Option("--stack", metavar="STACK", help="An environment such as dev, or a stack file.")
-    ] = "local",
-    dags: Annotated[
-        Path,
-        typer.Option(
-            "--dags",
-            metavar="DIR",
-            help="The folder of the DAG files.",
-            exists=True,
-            file_okay=False,
-            show_default="dags of this repository",
-        ),
-    ] = REPOSITORY / "dags",
+    stack: StackOption = "local",
+    dags: DagsOption = REPOSITORY / "dags",
     as_json: JsonOption = False,
 ) -> None:
     """Explain where a task of a DAG runs in an environment, and how large its pod is, with all arithmetic.

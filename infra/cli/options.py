@@ -19,3 +19,17 @@ AutoscalerOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]
+DagsOption = Annotated[
+    Path,
+    typer.Option(
+        "--dags",
+        metavar="DIR",
+        help="The folder of the DAG files.",
+        exists=True,
+        file_okay=False,
+        show_default="dags of this repository",
+    ),
+]
+StackOption = Annotated[
+    str, typer.Option("--stack", metavar="STACK", help="An environment such as dev, or a stack file.")
+]

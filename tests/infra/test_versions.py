@@ -20,6 +20,7 @@ def test_versions_agree_with_the_go_modules() -> None:
     modules = (ROOT / "infra" / "local" / "go" / "go.mod").read_text()
     assert f"k8s.io/kubernetes v{versions.KUBERNETES}" in modules
     assert f"github.com/coredns/coredns v{versions.COREDNS}" in modules
+    assert f"sigs.k8s.io/kwok v{versions.KWOK}" in (ROOT / "infra" / "local" / "kwok" / "go.mod").read_text()
 
 
 def test_the_autoscaler_is_of_the_clusters_minor_version() -> None:

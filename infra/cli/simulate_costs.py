@@ -86,7 +86,7 @@ def costs(
     \b
     Examples:
       tidepool simulate
-      tidepool simulate --trace fb-2009-0 --unneeded-time 20s
+      tidepool simulate --trace fb-2009-0 --unneeded-time 10m
       tidepool simulate --trace small --spot never
       tidepool simulate --trace busy --discount 0.6
       tidepool simulate --assume boot_seconds=120 --assume pull_seconds=0 --json

@@ -19,6 +19,11 @@ FLAGS = {
     "scan-interval": "10s",  # a scan costs a call or two of the cloud's API
     "scale-down-delay-type-local": "true",  # a machine that came holds back its own pool only
     "scale-down-delay-after-add": "0s",  # the pool's unneeded time alone says how long a machine may idle
+    "scale-down-delay-after-delete": "0s",
+    "scale-down-delay-after-failure": "30s",  # it may have been about a spot machine that EC2 had taken already
+    "unremovable-node-recheck-timeout": "10s",  # a machine that had a job at one look has none at the next
+    "scale-down-unready-time": "5m",  # by then Kubernetes has given its pods up
+    "max-scale-down-parallelism": "100",  # jobs that end together leave their machines together
     "skip-nodes-with-local-storage": "false",  # every job has an emptyDir; jobs say themselves that they stay
     "ignore-daemonsets-utilization": "true",  # an agent alone does not make a small machine look used
     "max-node-provision-time": "5m",  # a machine that is not there by then never comes: try the next pool

@@ -13,6 +13,10 @@ from infra.settings import addresses, patterns
 from infra.settings.model import Architecture, AwsPool, Machines, Network, Quotas, SystemNodes
 from infra.settings.strict import Table, near
 
+UNNEEDED_TIME = "20s"
+"""How long a job machine idles. Of the autoscaler's own 10 minutes a ten-minute job would be billed twice its time;
+less than two of its looks (10 s) would give a machine back between two tasks of a DAG."""
+
 
 def read(body: Table, zones: tuple[str, ...], architectures: tuple[Architecture, ...]) -> dict[str, AwsPool]:
     """The pools by name. zones: of the network, for pools that name none. architectures: of container images."""
@@ -153,7 +157,7 @@ def _pool(name: str, body: Table, zones: tuple[str, ...]) -> AwsPool:
         maximum=body.integer("max", 1, 1000),
         priority=body.integer("priority", 1, 1000, default=10),
         max_pods=body.integer("max_pods", 4, 250, default=20),
-        unneeded_time=body.string("unneeded_time", patterns.DURATION, patterns.DURATION_WORDS, default="10m"),
+        unneeded_time=body.string("unneeded_time", patterns.DURATION, patterns.DURATION_WORDS, default=UNNEEDED_TIME),
         zones=body.strings(
             "zones", "|".join(zones) or ".+", f"one of network.zones: {', '.join(zones)}", default=zones
         ),

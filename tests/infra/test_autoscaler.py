@@ -5,8 +5,10 @@ import pytest
 import yaml
 
 from infra import versions
+from infra.local.aws import seconds
 from infra.services import autoscaler
 from infra.services.autoscaler import Autoscaler, AutoscalerRelease, priority_list
+from infra.settings.pools import UNNEEDED_TIME
 from tests.infra import golden, recording
 from tests.infra.releases import RELEASE, SYSTEM
 
@@ -30,6 +32,14 @@ def test_identity_of_a_cloud_that_binds_by_annotation_is_on_the_account() -> Non
 def test_a_cloud_does_not_silently_replace_what_the_service_decides() -> None:
     with pytest.raises(ValueError, match="the cloud sets extraArgs, which are ours"):
         autoscaler.values({**CLOUD, "extraArgs": {"v": "9"}}, SYSTEM, {})
+
+
+def test_no_clock_of_the_autoscaler_holds_an_idle_machine_longer_than_its_pool_says() -> None:
+    shortest = seconds(UNNEEDED_TIME)
+    for flag in ("scale-down-delay-after-add", "scale-down-delay-after-delete"):
+        assert seconds(autoscaler.FLAGS[flag]) == 0
+    for flag in ("scan-interval", "unremovable-node-recheck-timeout"):
+        assert seconds(autoscaler.FLAGS[flag]) <= shortest
 
 
 def test_pools_are_tried_in_the_order_of_their_priority() -> None:

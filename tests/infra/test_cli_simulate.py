@@ -205,6 +205,7 @@ def test_the_simulated_autoscaler_has_the_flags_that_infra_sets() -> None:
         "max-node-group-backoff-duration": policies.OURS.longest_backoff,
         "node-group-backoff-reset-timeout": policies.OURS.backoff_reset,
     }
+    assert int(FLAGS["max-scale-down-parallelism"]) == policies.OURS.at_once
     assert {flag: simulate_costs._seconds(FLAGS[flag]) for flag in ours} == ours
 
 
@@ -218,7 +219,7 @@ def test_the_pools_of_a_stack_are_simulated_with_their_own_idle_time_and_volumes
 
 def test_the_documented_results_are_what_the_documented_commands_print() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
-    blocks = re.findall(r"```\n\$ ./tidepool simulate (.*)\n((?:.+\n)+)```", text)
+    blocks = re.findall(r"```\n\$ ./tidepool simulate ?(.*)\n((?:.+\n)+)```", text)
     assert len(blocks) == 6
     for arguments, shown in blocks:
         printed = [line.rstrip() for line in tidepool(*arguments.split()).stdout.splitlines()]

@@ -24,10 +24,12 @@ AIRFLOW_SERVICE_ACCOUNT = "airflow"
 AIRFLOW_API_SERVICE_ACCOUNT = "airflow-api-server"
 AUTOSCALER_SERVICE_ACCOUNT = "cluster-autoscaler"
 HISTORY_SERVICE_ACCOUNT = "spark-history"
+KEEPER_SERVICE_ACCOUNT = "keeper"
 """ServiceAccounts that a cloud binds rights to."""
 
 CAPACITY_CONFIG_MAP = "tidepool-capacity"
 CAPACITY_KEY = "capacity.json"
+KEEPER_LEASE = "tidepool-keeper"  # held by the active keeper
 PRIORITY_CONFIG_MAP = "cluster-autoscaler-priority-expander"  # the cluster-autoscaler looks for this very name
 
 PLATFORM_PRIORITY_CLASS = "tidepool-platform"

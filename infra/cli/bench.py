@@ -20,7 +20,7 @@ from infra.local.progress import Progress
 from infra.local.state import Cloud
 from tidepool import capacity, pod, sizing
 from tidepool.job import Job
-from tidepool.ledger import journal
+from tidepool.ledger import tail
 from tidepool.ledger.events import Event
 from tidepool.report import timeline
 
@@ -67,7 +67,7 @@ def _measure(rounds: int, progress: Progress) -> dict[str, list[float]]:
         for number in range(rounds):
             with progress.step(f"round {number + 1} of {rounds}"):
                 _round(there, number)
-        told, document = journal.read(there.events), capacity.load(there.capacity)
+        told, document = tail.read(there.events), capacity.load(there.capacity)
         waits = timeline.bench(timeline.report(told, document, time.time()))
     finally:
         start = time.monotonic()
@@ -98,7 +98,7 @@ def _round(there: Cloud, number: int) -> None:
 
 def _event(there: Cloud, wanted: Callable[[Event], bool]) -> Event:
     deadline = time.monotonic() + LIMIT_SECONDS
-    for event in journal.follow(there.events, lambda: time.monotonic() > deadline):
+    for event in tail.follow(there.events, lambda: time.monotonic() > deadline):
         if wanted(event):
             return event
     raise cloud.CloudError(f"no pod or machine came to its end in {LIMIT_SECONDS:.0f} s; see {there.events}")

@@ -15,7 +15,7 @@ from infra.cli import view
 from infra.cli.view import Board, MachineNow
 from infra.local.airflow_api import AirflowApi, AirflowApiError, TaskState
 from tidepool.ledger.events import Event
-from tidepool.ledger.journal import Tail
+from tidepool.ledger.tail import Tail
 
 DAG_SEEN_SECONDS = 60.0
 RUN_SECONDS = 3600.0
@@ -61,6 +61,7 @@ class Screen:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._tail.close()
         if self._live:
             self._live.stop()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterable
@@ -70,7 +71,7 @@ def report(
     form: Annotated[Format, typer.Option("--format", help="For people or for machines.")] = Format.TABLE,
     file: Annotated[
         Path | None,
-        typer.Option("--events", metavar="FILE", help="A file of events; else the local cloud's.", dir_okay=False),
+        typer.Option("--events", metavar="FILE", help="A file of events, as lines of JSON.", dir_okay=False),
     ] = None,
     database: Annotated[
         str,
@@ -148,14 +149,22 @@ def _period(source: Source, begin: float, end: float, given: bool, least: int) -
 
 
 def _read(file: Path | None, database: str, since: float, until: float) -> Source:
-    if file is None and database:
-        return _read_database(database, since, until)
-    path = file or Cloud(paths.state()).events
-    told = journal.read(path)
-    if not told:
-        hint = "" if file else "; `tidepool demo` makes some. Or name a file with --events, or a ledger with --database"
-        raise ReportError(f"nothing to report: {path} {'has no events' if path.exists() else 'does not exist'}{hint}")
-    return Source(told, [], str(path), written=file is None and cloud.is_up())
+    if file is None:
+        return _read_database(database, since, until) if database else _read_local(since, until)
+    if not (told := journal.read(file)):
+        raise ReportError(f"nothing to report: {file} {'has no events' if file.exists() else 'does not exist'}")
+    return Source(told, [], str(file), written=False)
+
+
+def _read_local(since: float, until: float) -> Source:
+    """The local cloud's ledger, which stays when that is taken down."""
+    path = Cloud(paths.state()).events
+    if not path.exists():
+        raise ReportError(
+            f"nothing to report: {path} does not exist; `tidepool demo` makes some. Or name a file with --events, or a "
+            "ledger with --database"
+        )
+    return dataclasses.replace(_read_database(str(path), since, until), where=str(path), written=cloud.is_up())
 
 
 def _read_database(url: str, since: float, until: float) -> Source:

@@ -19,7 +19,7 @@ from infra.local.errors import LocalError
 from infra.local.progress import Progress
 from infra.local.state import Cloud
 from tidepool import capacity
-from tidepool.ledger import journal
+from tidepool.ledger import tail
 from tidepool.report import timeline
 from tidepool.report.document import document
 from tidepool.report.timeline import Report
@@ -69,7 +69,7 @@ def run_dag(there: Cloud, dag: str, progress: Progress) -> tuple[Finished, Repor
         dag_run.explain_failures(api, finished, progress.console)
     finally:
         api.close()
-    report = timeline.report(journal.read(there.events), pools, time.time(), since=finished.started)
+    report = timeline.report(tail.read(there.events), pools, time.time(), since=finished.started)
     return finished, report
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import boto3
@@ -44,6 +45,14 @@ class Group:
     unneeded_seconds: float
 
 
+@dataclass(frozen=True)
+class Alive:
+    """An instance that is there. instance_type: empty where EC2 does not say. launched: Unix seconds."""
+
+    instance_type: str
+    launched: float
+
+
 class Aws:
     """The AWS API at `url`, which must be on this machine."""
 
@@ -64,12 +73,24 @@ class Aws:
         found: list[Any] = [group for page in pages for group in page["AutoScalingGroups"]]
         return [read_group(group) for group in found if f"{PREFIX}{cluster}" in _tags(group)]
 
-    def instances(self) -> dict[str, str]:
-        """Instance type of every instance that is alive, by instance id."""
-        pages = self.ec2.get_paginator("describe_instances").paginate()
+    def instances(self) -> dict[str, Alive]:
+        """Every instance that is alive, by instance id."""
+        return {
+            each["InstanceId"]: Alive(each["InstanceType"], each["LaunchTime"].timestamp())
+            for each in self._described()
+            if each["State"]["Name"] in _ALIVE
+        }
+
+    def ended(self, instance: str) -> float | None:
+        """When EC2 says that an instance was ended: Unix seconds, cut off to whole ones; None where it does not say."""
+        for each in self._described(InstanceIds=[instance]):
+            return end_stamp(each.get("StateTransitionReason", ""))
+        return None
+
+    def _described(self, **which: Any) -> list[Any]:
+        pages = self.ec2.get_paginator("describe_instances").paginate(**which)
         reservations = [reservation for page in pages for reservation in page["Reservations"]]
-        every = [instance for reservation in reservations for instance in reservation["Instances"]]
-        return {each["InstanceId"]: each["InstanceType"] for each in every if each["State"]["Name"] in _ALIVE}
+        return [instance for reservation in reservations for instance in reservation["Instances"]]
 
     def node_config(self, launch_template: str) -> dict[str, Any]:
         """The NodeConfig in the newest version of a launch template's user data."""
@@ -129,6 +150,12 @@ def amount(quantity: str, resource: str) -> int:
     number, unit = float(match[1]), match[2] or ""
     value = number / 1000 if unit == "m" else number * _FACTORS[unit]
     return round(value * 1000) if resource == "cpu" else round(value)
+
+
+def end_stamp(reason: str) -> float | None:
+    """The time in an instance's StateTransitionReason, such as `User initiated (2026-11-23 05:48:48 UTC)`."""
+    found = re.search(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:UTC|GMT)\)", reason)
+    return datetime.fromisoformat(f"{found[1]}+00:00").timestamp() if found else None
 
 
 def seconds(duration: str) -> float:

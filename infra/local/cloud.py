@@ -10,7 +10,7 @@ import fcntl
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -53,7 +53,7 @@ __all__ = [
 _LOCK = Path("/run/tidepool.lock")
 _OWNER = paths.RUN / "cloud.json"
 _MENDABLE = (LocalError, settings.SettingsError, subprocess.SubprocessError, RuntimeError, OSError)
-_KEPT = ("events.jsonl", "log")  # of the state folder, to be read after `down`
+_KEPT = ("ledger.db", "ledger.db-wal", "log")  # of the state folder, to be read after `down`
 
 
 def attach() -> Cloud:
@@ -74,13 +74,13 @@ def is_up() -> bool:
     return True
 
 
-def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
+def up(progress: Progress, autoscaler: Path | None = None, further: Collection[str] = ()) -> Cloud:
     """Start the local cloud and wait until its system machines are ready; one that is up is left as it is.
 
     HDFS is still starting then: lake.fill waits for it, while a caller starts something else.
 
     autoscaler: a cluster-autoscaler binary to run; without one, the official image's where a registry answers, else the
-    stand-in. Raises CloudError; nothing is left then.
+    stand-in. further: images that machines have besides golden.BAKED. Raises CloudError; nothing is left then.
     """
     with _lock():
         cloud = Cloud(paths.state())
@@ -88,6 +88,11 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
         if cgroups.pids(GROUP) and (cloud.state / "ready").exists():
             if autoscaler is not None:
                 raise CloudError("the local cloud is up already, with its own autoscaler: `tidepool local down` first")
+            if lacking := sorted(set(further) - set(capacity.load(cloud.capacity).images)):
+                raise CloudError(
+                    f"the local cloud is up already, and its machines lack the image {', '.join(lacking)}: "
+                    "`tidepool local down` first"
+                )
             progress.say("the local cloud is up already")
             warn_if_stale(cloud, progress)
             return cloud
@@ -95,7 +100,7 @@ def up(progress: Progress, autoscaler: Path | None = None) -> Cloud:
         try:
             _require_fit()
             settings.load(STACK)  # a wrong stack file is said before anything starts
-            tools, root = _prepare(progress)
+            tools, root = _prepare(progress, further)
             autoscaler = autoscaler or autoscaler_binary.find(progress)
             with progress.step("starting the local cloud"):
                 paths.RUN.mkdir(parents=True, exist_ok=True)
@@ -133,9 +138,8 @@ def build_images(names: list[str], progress: Progress) -> dict[str, int]:
 
 def warn_if_stale(cloud: Cloud, progress: Progress) -> None:
     """Say so if jobs would run an image older than its sources."""
-    running = capacity.load(cloud.capacity).images
-    for name in golden.BAKED:
-        if running.get(name, images.reference(name)) != images.reference(name):
+    for name, reference in capacity.load(cloud.capacity).images.items():
+        if not golden.is_today(name, reference):
             progress.say(
                 f"what goes into the image {name} changed since the local cloud came up; it runs as it was until "
                 "`tidepool local down` and `tidepool local up`"
@@ -165,14 +169,14 @@ def _require_fit() -> None:
         raise CloudError("the local cloud can't start here:\n" + "\n".join(f"- {each}" for each in found))
 
 
-def _prepare(progress: Progress) -> tuple[Toolchain, GoldenRoot]:
+def _prepare(progress: Progress, further: Collection[str] = ()) -> tuple[Toolchain, GoldenRoot]:
     """Kubernetes and the images, side by side: one computes, the other mostly waits for packages."""
     paths.cache().mkdir(parents=True, exist_ok=True)
     toolchain.require_mirror()
     toolchain.install_packages(progress)
     with ThreadPoolExecutor(max_workers=2) as workers:
         tools = workers.submit(toolchain.prepare, progress)
-        root = workers.submit(golden.golden_root, progress)
+        root = workers.submit(golden.golden_root, progress, further)
         try:
             for first in as_completed((tools, root)):
                 first.result()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -24,15 +25,16 @@ from urllib3.exceptions import HTTPError
 
 from infra.aws import instance_types
 from infra.local import paths
-from infra.local.aws import Aws, Group
+from infra.local.aws import Alive, Aws, Group
 from infra.local.daemon import log, ready_to_stop
 from infra.local.kube import core_api
 from infra.local.machine import Home, Instance, Machine
 from infra.local.machine_files import Size
+from infra.local.state import Cloud
 from infra.local.volumes import Volumes
 from tidepool.capacity import POOL_LABEL
 from tidepool.ledger.events import Event
-from tidepool.ledger.journal import Recorder
+from tidepool.ledger.store import Store
 
 _INTERVAL_SECONDS = 0.3
 _RESTART_SECONDS = 2.0
@@ -43,7 +45,7 @@ class Hypervisor:
 
     def __init__(self, home: Home, cluster: str, aws: Aws, api: kubernetes.client.CoreV1Api) -> None:
         self._home, self._cluster, self._aws, self._api = home, cluster, aws, api
-        self._recorder = Recorder(home.state / "events.jsonl")
+        self._recorder = Store.open(str(Cloud(home.state).events))
         self._machines = {machine.instance.id: machine for machine in Machine.all(home)}
         self._busy: set[str] = set()
         self._lock = threading.Lock()
@@ -58,11 +60,10 @@ class Hypervisor:
         for group in groups:
             for instance in group.instances:
                 if instance in alive and instance not in self._machines:
-                    # moto leaves the type of a mixed-instances group's machines empty
-                    self._launch(group, instance, alive[instance] or group.instance_types[0])
+                    self._launch(group, instance, alive[instance])
         for instance, machine in list(self._machines.items()):
             if instance not in alive:
-                self._work(instance, self._end, machine)
+                self._work(instance, functools.partial(self._end, noticed=time.time()), machine)
             elif machine.down_processes():
                 self._work(instance, self._revive, machine)
         self._delete_nodes()
@@ -71,14 +72,17 @@ class Hypervisor:
         """Record what an earlier hypervisor did and died before it could write down."""
         alive = self._recorder.last_time(("machine.asked", "machine.gone"))
         for machine in self._machines.values():
-            self._record("machine.asked", machine.instance)
+            self._record("machine.asked", machine.instance, machine.instance.launched)
         for asked in self._recorder.events("machine.asked"):
             if asked.machine not in self._machines:
-                gone = dataclasses.replace(asked, kind="machine.gone", time=time.time())
-                self._recorder.record(dataclasses.replace(gone, reconstructed=True, earliest=alive))
+                stamp = self._aws.ended(asked.machine)
+                gone = dataclasses.replace(asked, kind="machine.gone", time=stamp or time.time(), reconstructed=True)
+                self._recorder.record(dataclasses.replace(gone, earliest=0.0 if stamp else alive))
                 self._orphan_nodes.add(asked.machine)
 
-    def _launch(self, group: Group, instance: str, instance_type: str) -> None:
+    def _launch(self, group: Group, instance: str, alive: Alive) -> None:
+        # moto leaves the type of a mixed-instances group's machines empty
+        instance_type = alive.instance_type or group.instance_types[0]
         described = Instance(
             id=instance,
             pool=group.labels[POOL_LABEL],
@@ -88,10 +92,11 @@ class Hypervisor:
             vcpu=instance_types.table()[instance_type].vcpu,
             size=Size(group.resources["cpu"], group.resources["memory"], group.resources["ephemeral-storage"]),
             node_config=self._aws.node_config(group.launch_template),
+            launched=alive.launched,
         )
         machine = Machine.create(self._home, described)
         self._machines[instance] = machine
-        self._record("machine.asked", described)
+        self._record("machine.asked", described, described.launched)
         log(f"{instance}: launching ({described.pool}, {described.market} {instance_type})")
         self._work(instance, self._boot, machine)
 
@@ -106,9 +111,10 @@ class Hypervisor:
             machine.boot()
             time.sleep(_RESTART_SECONDS)
 
-    def _end(self, machine: Machine) -> None:
+    def _end(self, machine: Machine, noticed: float) -> None:
         machine.end()
-        self._record("machine.gone", machine.instance)
+        stamp = self._aws.ended(machine.instance.id)  # it was billed until then, however late that was noticed
+        self._record("machine.gone", machine.instance, noticed if stamp is None else min(noticed, stamp + 1.0))
         log(f"{machine.instance.id}: gone")
         with self._lock:
             self._orphan_nodes.add(machine.instance.id)
@@ -143,11 +149,11 @@ class Hypervisor:
             with self._lock:
                 self._orphan_nodes.discard(node)
 
-    def _record(self, kind: str, instance: Instance) -> None:
+    def _record(self, kind: str, instance: Instance, when: float) -> None:
         price = instance_types.table()[instance.instance_type].price(instance.market)
         self._recorder.record(
             Event(
-                time=time.time(),
+                time=when,
                 kind=kind,
                 machine=instance.id,
                 pool=instance.pool,

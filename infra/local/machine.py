@@ -31,7 +31,10 @@ class MachineError(LocalError):
 
 @dataclass(frozen=True)
 class Instance:
-    """What EC2 and the Auto Scaling Group say of an instance; size is its pool's promise to pods."""
+    """What EC2 and the Auto Scaling Group say of an instance; size is its pool's promise to pods.
+
+    launched: Unix seconds.
+    """
 
     id: str
     pool: str
@@ -41,6 +44,7 @@ class Instance:
     vcpu: int
     size: Size
     node_config: dict[str, Any]
+    launched: float
 
 
 @dataclass(frozen=True)

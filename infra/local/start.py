@@ -14,7 +14,7 @@ import kubernetes
 from urllib3.exceptions import HTTPError
 
 from infra import naming
-from infra.local import addresses, cgroups, control_plane, network, paths, rbac, sysctls
+from infra.local import addresses, airflow, cgroups, control_plane, network, paths, rbac, sysctls
 from infra.local.aws import amount
 from infra.local.golden import GoldenRoot
 from infra.local.kube import core_api
@@ -61,6 +61,7 @@ def start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path |
     _require_room(cloud, document)
     _airflow_kubeconfig(cloud)
     _wait_for_system_machines(cloud, document)
+    _wait_for_keeper(cloud)
     (state / "ready").touch()
 
 
@@ -82,16 +83,28 @@ def _own_programs(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler
     authority.kubeconfig(state / "kube-proxy.kubeconfig", "system:kube-proxy")
     scaler_user = f"system:serviceaccount:{naming.AUTOSCALER_NAMESPACE}:cluster-autoscaler"
     authority.kubeconfig(state / "cluster-autoscaler.kubeconfig", scaler_user)
-    keeper = authority.kubeconfig(state / "keeper.kubeconfig", "system:serviceaccount:tidepool:keeper")
+    keeper = authority.kubeconfig(
+        state / "keeper.kubeconfig",
+        f"system:serviceaccount:{naming.PLATFORM_NAMESPACE}:{naming.KEEPER_SERVICE_ACCOUNT}",
+    )
     hypervisor = ("--binaries", str(tools.kubernetes), "--containerd", tools.containerd, "--golden", str(golden.folder))
-    recorder = ("--kubeconfig", str(keeper), "--events", str(cloud.events))
     commands = {
         "hypervisor": (python, "-m", "infra.local.hypervisor", *hypervisor, "--cluster", CLUSTER),
-        "recorder": (python, "-m", "tidepool.keeper.watch", *recorder),
+        "keeper": keeper_command(cloud, keeper),
         "cluster-autoscaler": autoscaler_command(state, autoscaler),
     }
-    environment = {"PYTHONUNBUFFERED": "1", **control_plane.AWS_ENVIRONMENT}
+    environment = {"PYTHONUNBUFFERED": "1", "TIDEPOOL_AIRFLOW_USER": airflow.USER, **control_plane.AWS_ENVIRONMENT}
     return [Program(name, command, environment, paths.REPOSITORY) for name, command in commands.items()]
+
+
+def keeper_command(cloud: Cloud, kubeconfig: Path) -> tuple[str, ...]:
+    """The keeper's command line, as images/keeper starts it but for where things are."""
+    return (
+        *(sys.executable, "-m", "tidepool.keeper", "--kubeconfig", str(kubeconfig)),
+        *("--database", str(cloud.events), "--capacity", str(cloud.capacity)),
+        *("--airflow", addresses.AIRFLOW, "--airflow-passwords", str(cloud.state / "airflow" / airflow.PASSWORDS)),
+        *("--identity", "local"),  # one that comes again under its name need not wait for its own Lease to end
+    )
 
 
 def autoscaler_command(state: Path, binary: Path | None) -> tuple[str, ...]:
@@ -159,6 +172,16 @@ def _wait_for_system_machines(cloud: Cloud, document: Capacity) -> None:
         return {node.metadata.labels[POOL_LABEL] for node in good} == pools
 
     _wait(ready, _START_SECONDS, f"no machine of {', '.join(pools)} got ready; see {cloud.state}/log/hypervisor.log")
+
+
+def _wait_for_keeper(cloud: Cloud) -> None:
+    """Wait until the keeper is the active one, so that what happens from now on is seen as it happens."""
+    leases = kubernetes.client.CoordinationV1Api(core_api(cloud.kubeconfig).api_client)
+
+    def leads() -> bool:
+        return bool(leases.read_namespaced_lease(naming.KEEPER_LEASE, naming.PLATFORM_NAMESPACE).spec.holder_identity)
+
+    _wait(leads, _START_SECONDS, f"no keeper became the active one; see {cloud.state}/log/keeper.log")
 
 
 def difference(pool: Pool, allocatable: dict[str, str]) -> str:

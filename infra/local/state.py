@@ -40,8 +40,8 @@ class Cloud:
 
     @property
     def events(self) -> Path:
-        """What happened to machines and pods."""
-        return self.state / "events.jsonl"
+        """The ledger: what happened to machines and pods, a SQLite database."""
+        return self.state / "ledger.db"
 
     @property
     def not_here(self) -> Path:

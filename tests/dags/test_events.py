@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tidepool.ledger import events, journal
+from tidepool.ledger import events, journal, tail
 from tidepool.ledger.events import Event, EventError
 from tidepool.ledger.journal import Recorder, Tail
 
@@ -87,7 +87,7 @@ def test_following_gives_what_was_there_and_what_comes(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     journal.append(path, ASKED)
     seen: list[Event] = []
-    for event in journal.follow(path, stop=lambda: len(seen) == 2, interval=0.001):
+    for event in tail.follow(path, stop=lambda: len(seen) == 2, interval=0.001):
         seen.append(event)
         if len(seen) == 1:
             journal.append(path, QUEUED)

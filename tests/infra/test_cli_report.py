@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from infra.cli.main import app
 from tidepool.ledger.events import Event
 from tidepool.ledger.journal import append
+from tidepool.ledger.store import Store
 from tidepool.prices import book
 from tidepool.prices.book import Price
 from tidepool.report import costs as library
@@ -70,6 +71,13 @@ def written(path: Path, told: list[Event]) -> Path:
     return path
 
 
+def in_ledger(path: Path, told: list[Event]) -> None:
+    path.parent.mkdir(parents=True)
+    store = Store.open(str(path))
+    store.record_all(told)
+    store.close()
+
+
 def run(*arguments: str) -> Result:
     return CliRunner().invoke(app, ["report", *arguments])
 
@@ -82,7 +90,7 @@ def read(*arguments: str) -> dict[str, Any]:
 
 
 def test_the_local_clouds_events_are_reported_on_if_nothing_else_is_named(tmp_path: Path) -> None:
-    written(tmp_path / "state/tidepool/local/events.jsonl", TWO_DAYS)
+    in_ledger(tmp_path / "state/tidepool/local/ledger.db", TWO_DAYS)
     found = read()
     assert [(row["dag"], row["seconds"], row["pods"]) for row in found["rows"]] == [
         ("flights_daily", 60, 1),
@@ -124,7 +132,8 @@ def test_what_is_not_over_counts_to_the_last_event_where_nobody_writes_any_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = machine("i-1", 0, 30, None) + pod("u-1", "i-1", 50, 110)
-    file = written(tmp_path / "state/tidepool/local/events.jsonl", told)
+    in_ledger(tmp_path / "state/tidepool/local/ledger.db", told)
+    file = written(tmp_path / "e", told)
     assert read()["bill"]["seconds"] == 110
     assert read("--events", str(file))["bill"]["seconds"] == 110
     until = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(START + 300))
@@ -178,8 +187,6 @@ def test_where_there_is_nothing_it_says_what_makes_some(tmp_path: Path) -> None:
 
 
 def test_a_ledger_in_a_database_gives_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tidepool.ledger.store import Store
-
     store = Store.open(str(tmp_path / "ledger.db"))
     store.record_all(TWO_DAYS)
     store.keep_prices([Price("us-east-1", "m5.large", "spot", 0.36, "us-east-1a", START + DAY, "test")])

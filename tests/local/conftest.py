@@ -31,7 +31,7 @@ from infra.local.webhdfs import NotThereError, WebHdfs
 from tidepool import capacity as document
 from tidepool import pod as pods
 from tidepool.job import Job
-from tidepool.ledger import journal
+from tidepool.ledger import tail
 from tidepool.ledger.events import Event
 from tidepool.sizing import place
 
@@ -43,6 +43,8 @@ UNNEEDED_SECONDS = 4
 
 UNNEEDED_TAG = "k8s.io/cluster-autoscaler/node-template/autoscaling-options/scaledownunneededtime"
 LOOK_SECONDS = 0.1
+FURTHER_IMAGES = ("dask", "h2o")
+"""What machines have for the tests of the job kinds."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -167,11 +169,11 @@ class Local:
 
     def machines_asked(self) -> set[str]:
         """Every machine that was ever bought, by the record."""
-        return {event.machine for event in journal.read(self.cloud.events) if event.kind == "machine.asked"}
+        return {event.machine for event in tail.read(self.cloud.events) if event.kind == "machine.asked"}
 
     def pod_events(self, kind: str, run: str) -> list[Event]:
         """What the record says of the pods of a DAG run."""
-        return [event for event in journal.read(self.cloud.events) if event.kind == kind and event.run == run]
+        return [event for event in tail.read(self.cloud.events) if event.kind == kind and event.run == run]
 
     def pid(self, process: str) -> int:
         """The id of one of the cloud's processes; 0 while it does not run."""
@@ -243,7 +245,7 @@ def state_home(request: pytest.FixtureRequest) -> Iterator[Path]:
 def shared(state_home: Path) -> Iterator[Local]:
     """The cloud that most tests share; TIDEPOOL_AUTOSCALER names a cluster-autoscaler binary for it."""
     given = os.environ.get("TIDEPOOL_AUTOSCALER")
-    up = cloud.up(Progress(), Path(given) if given else None)
+    up = cloud.up(Progress(), Path(given) if given else None, FURTHER_IMAGES)
     lake.fill(up, Progress())
     local = Local(up)
     for pool in (SPOT, ON_DEMAND):

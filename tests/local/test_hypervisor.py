@@ -9,11 +9,14 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from infra.local.aws import Group
+from infra.local.aws import Alive, Group
 from infra.local.hypervisor import Hypervisor
 from infra.local.machine import Home, Machine
-from tidepool.ledger import journal
+from tidepool.ledger import tail
 from tidepool.ledger.events import Event
+from tidepool.ledger.store import Store
+
+LAUNCHED = 1_790_000_000.5
 
 GROUP = Group(
     name="local-spot",
@@ -44,7 +47,8 @@ class Cloud:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, state: Path) -> None:
         self.state = state
-        self.answer: Any = ([GROUP], {"i-1": ""})
+        self.answer: Any = ([GROUP], {"i-1": Alive("", LAUNCHED)})
+        self.stamps: dict[str, float] = {}
         self.done: list[str] = []
         self.deleted: list[str] = []
         monkeypatch.setattr(Machine, "boot", lambda machine: self.done.append(f"boot {machine.instance.id}"))
@@ -58,8 +62,11 @@ class Cloud:
     def groups(self, cluster: str) -> list[Group]:
         return list(self._ask()[0])
 
-    def instances(self) -> dict[str, str]:
+    def instances(self) -> dict[str, Alive]:
         return dict(self._ask()[1])
+
+    def ended(self, instance: str) -> float | None:
+        return self.stamps.get(instance)
 
     def _ask(self) -> Any:
         if isinstance(self.answer, Exception):
@@ -79,7 +86,7 @@ class Cloud:
         return made
 
     def told(self) -> list[tuple[str, str]]:
-        return [(event.kind, event.machine) for event in journal.read(self.state / "events.jsonl")]
+        return [(event.kind, event.machine) for event in tail.read(self.state / "ledger.db")]
 
 
 @pytest.fixture
@@ -92,9 +99,10 @@ def test_an_instance_becomes_a_machine_of_the_groups_first_type_and_ends_with_it
     hypervisor.step()
     hypervisor.step()
     assert cloud.done == ["boot i-1"]
-    [asked] = journal.read(cloud.state / "events.jsonl")
+    [asked] = tail.read(cloud.state / "ledger.db")
     assert (asked.pool, asked.market, asked.instance_type) == ("spot", "spot", "m5.large")
     assert asked.usd_per_hour > 0
+    assert asked.time == LAUNCHED
     cloud.answer = ([GROUP], {})
     hypervisor.step()
     hypervisor.step()
@@ -120,9 +128,26 @@ def test_a_new_hypervisor_takes_the_machines_over_and_starts_none_twice(cloud: C
 
 def test_an_end_that_was_not_written_down_is_recorded_by_the_next_hypervisor(cloud: Cloud) -> None:
     cloud.answer = ([], {})
-    journal.append(cloud.state / "events.jsonl", Event(1.0, "machine.asked", "i-0", pool="spot", usd_per_hour=0.04))
+    store = Store.open(str(cloud.state / "ledger.db"))
+    store.record(Event(1.0, "machine.asked", "i-0", pool="spot", usd_per_hour=0.04))
+    store.close()
     cloud.hypervisor().step()
     assert cloud.told() == [("machine.asked", "i-0"), ("machine.gone", "i-0")]
-    gone = journal.read(cloud.state / "events.jsonl")[-1]
+    gone = tail.read(cloud.state / "ledger.db")[-1]
     assert (gone.reconstructed, gone.earliest) == (True, 1.0)
     assert cloud.deleted == ["i-0"]
+
+
+def test_a_machine_is_gone_when_ec2_ended_it_however_late_that_is_noticed(cloud: Cloud) -> None:
+    hypervisor = cloud.hypervisor()
+    hypervisor.step()
+    cloud.answer, cloud.stamps = ([], {}), {"i-1": LAUNCHED + 60, "i-0": LAUNCHED + 30}
+    hypervisor.step()
+    gone = tail.read(cloud.state / "ledger.db")[-1]
+    assert (gone.kind, gone.time, gone.reconstructed) == ("machine.gone", LAUNCHED + 61, False)
+    store = Store.open(str(cloud.state / "ledger.db"))
+    store.record(Event(LAUNCHED, "machine.asked", "i-0", pool="spot"))
+    store.close()
+    cloud.hypervisor()
+    gone = tail.read(cloud.state / "ledger.db")[-1]
+    assert (gone.machine, gone.time, gone.reconstructed, gone.earliest) == ("i-0", LAUNCHED + 30, True, 0.0)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tidepool.ledger.events import Event, EventError, dumps, loads
@@ -68,17 +67,6 @@ class Tail:
 def read(path: Path) -> list[Event]:
     """All events of the file in its order; a torn last line is left out, a missing file has none."""
     return Tail(path).new()
-
-
-def follow(path: Path, stop: Callable[[], bool], interval: float = 0.2) -> Iterator[Event]:
-    """Events from the file's start on, and then as they come, until `stop` is true; looks every `interval` seconds."""
-    tail = Tail(path)
-    while True:
-        last = stop()
-        yield from tail.new()
-        if last:
-            return
-        time.sleep(interval)
 
 
 class Recorder:

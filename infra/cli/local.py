@@ -31,6 +31,9 @@ app = typer.Typer(
 def up(
     autoscaler: AutoscalerOption = None,
     airflow: Annotated[bool, typer.Option("--airflow", help="Start Airflow too (its port: 8088).")] = False,
+    image: Annotated[
+        list[str] | None, typer.Option("--image", help="Machines have this one of images/ too, such as dask or h2o.")
+    ] = None,
 ) -> None:
     """Start the local cloud; the first time it builds what it runs, which takes minutes. Needs root.
 
@@ -38,11 +41,12 @@ def up(
     Examples:
       tidepool local up
       tidepool local up --airflow
+      tidepool local up --image dask --image h2o
     """
     progress = Progress()
     start = time.monotonic()
     try:
-        there = cloud.up(progress, autoscaler)
+        there = cloud.up(progress, autoscaler, image or ())
         if airflow:
             there.start_airflow()
         lake.fill(there, progress)

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import shutil
 import subprocess
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra import image_sources
 from infra.local import cgroups, images, mounts, paths
 from infra.local.images import Builder, ImageError
 from infra.local.progress import Progress
 
 BAKED = ("spark", "hdfs")
-"""The images that are on every machine from its start; others are built on demand."""
+"""The images that are on every machine from its start; further ones are baked where they are asked for."""
+
+_COMPLETE = "complete"
+"""The file that says a root is whole: its images' references by name, and containerd's version, as JSON."""
 
 
 @dataclass(frozen=True)
@@ -26,35 +32,66 @@ class GoldenRoot:
     images: dict[str, str]
 
 
-def golden_root(progress: Progress) -> GoldenRoot:
-    """The golden root for today's images; builds what is missing and drops the roots of older images."""
-    references = {name: images.reference(name) for name in BAKED}
-    key = hashlib.sha256(f"{references} {images.PAUSE} {_containerd_version()}".encode()).hexdigest()[:12]
-    folder = paths.cache() / "golden" / key
-    if not folder.exists():
+def golden_root(progress: Progress, further: Collection[str] = ()) -> GoldenRoot:
+    """A golden root with today's images of BAKED and `further`; builds what is missing and drops older roots.
+
+    One that has more images than that will do, and gives those too where they are today's.
+    """
+    references = {name: images.reference(name) for name in sorted({*BAKED, *further})}
+    folder = _there(references)
+    if folder is None:
+        folder = _roots() / _key(references)
         archives = paths.cache() / "archives"
         shutil.rmtree(archives, ignore_errors=True)
         archives.mkdir(parents=True)
         builder = Builder(progress)
-        made = [builder.build_pause(), *(builder.build(name) for name in BAKED)]
+        builder.build_pause()
+        for name in references:
+            builder.build(name)
         with progress.step("baking the images into the machines' root"):
-            _bake(builder, made, archives, folder)
+            _bake(builder, references, archives, folder)
         mounts.unmount_below(paths.cache())  # buildah leaves its storage mounted
         shutil.rmtree(archives)
         for other in folder.parent.iterdir():
             if other != folder:
                 shutil.rmtree(other)
-    return GoldenRoot(folder, references)
+    found: dict[str, str] = json.loads((folder / _COMPLETE).read_text())["images"]
+    return GoldenRoot(folder, {name: each for name, each in found.items() if is_today(name, each)})
 
 
-def _bake(builder: Builder, made: list[str], archives: Path, folder: Path) -> None:
+def is_today(name: str, reference: str) -> bool:
+    """Whether nothing that goes into the image has changed since it was built. One of elsewhere is as it is."""
+    return name not in image_sources.names() or reference == images.reference(name)
+
+
+def _roots() -> Path:
+    return paths.cache() / "golden"
+
+
+def _key(references: dict[str, str]) -> str:
+    return hashlib.sha256(f"{references} {images.PAUSE} {_containerd_version()}".encode()).hexdigest()[:12]
+
+
+def _there(references: dict[str, str]) -> Path | None:
+    """A whole root that has these images."""
+    for folder in sorted(_roots().glob("*")):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            said = json.loads((folder / _COMPLETE).read_text())
+            if references.items() <= said["images"].items() and said["containerd"] == _containerd_version():
+                return folder
+    return None
+
+
+def _bake(builder: Builder, references: dict[str, str], archives: Path, folder: Path) -> None:
     """Import the images into a containerd of our own and keep its root. Layers that they share are there once.
 
-    It begins with the last root, if there is one: layers that did not change need not be unpacked again.
+    It begins with the last root, if there is one: layers that did not change need not be unpacked again. An image in it
+    that is not asked for now stays, whatever its age: whoever asks for it next has its layers.
     """
+    made = {images.PAUSE, *references.values()}
     new = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
-    roots = (root for root in folder.parent.glob("*") if root.suffix != ".new" and (root / "complete").exists())
+    roots = (root for root in folder.parent.glob("*") if root.suffix != ".new" and (root / _COMPLETE).exists())
     last = next(roots, None)
     if last is not None:
         clone(last, new)
@@ -78,19 +115,21 @@ def _bake(builder: Builder, made: list[str], archives: Path, folder: Path) -> No
             time.sleep(0.05)
         ctr = ["ctr", "--address", str(socket), "--namespace", "k8s.io", "images"]
         there = set(subprocess.run([*ctr, "list", "--quiet"], capture_output=True, text=True).stdout.split())
-        for number, image in enumerate(set(made) - there):
+        for number, image in enumerate(sorted(made - there)):
             archive = archives / f"{number}.tar"
             builder.save(image, archive)
             images.run([*ctr, "import", "--snapshotter", "overlayfs", str(archive)], image)
             archive.unlink()
-        if old := there - set(made):
+        kept = {each for each in there - made if images.name_of(each) not in references}
+        if old := there - made - kept:
             images.run([*ctr, "remove", "--sync", *sorted(old)], "old images")
     finally:
         cgroups.kill("bake")
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(state)
         config.unlink(missing_ok=True)
-    (new / "complete").touch()
+    said = {images.name_of(each): each for each in kept} | references
+    (new / _COMPLETE).write_text(json.dumps({"images": said, "containerd": _containerd_version()}))
     new.rename(folder)
 
 

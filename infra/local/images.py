@@ -40,6 +40,11 @@ def reference(name: str) -> str:
     return f"{REGISTRY}/{name}:{_source(name).tag()}"
 
 
+def name_of(reference: str) -> str:
+    """The image's name, of a reference made here."""
+    return reference.removeprefix(f"{REGISTRY}/").partition(":")[0]
+
+
 def _source(name: str) -> Source:
     try:
         return image_sources.source(name)

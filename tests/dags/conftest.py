@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy
 
 # Airflow reads these when it is first imported, and then makes its home.
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="tidepool-tests-airflow-")
@@ -13,6 +16,7 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
 from tidepool import capacity as document
 from tidepool.capacity import Architecture, Capacity, Lake, Market, Pool, Taint, Tenant
+from tidepool.ledger.store import Store
 
 GIB = 1024**3
 
@@ -94,3 +98,53 @@ def capacity_file(capacity: Capacity, tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_text(document.dumps(capacity), encoding="utf-8")
     monkeypatch.setenv("TIDEPOOL_CAPACITY", str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL of its own, on a socket in a folder; its URL."""
+    pytest.importorskip("psycopg", reason="no driver for PostgreSQL")
+    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"))), os.environ.get("PATH", "")]
+    initdb, control = (shutil.which(name, path=os.pathsep.join(places)) for name in ("initdb", "pg_ctl"))
+    if not initdb or not control:
+        pytest.skip("no PostgreSQL server here")
+    # It refuses to run as root, and a socket's path may have 107 bytes.
+    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/tidepool-pg.XXXXXX"], text=True).strip())  # noqa: S108
+    user = {"user": "nobody"} if os.geteuid() == 0 else {}
+    if user:
+        shutil.chown(folder, "nobody")
+
+    def call(*command: str) -> None:
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **user)  # type: ignore[call-overload]
+
+    try:
+        call(initdb, "-D", f"{folder}/db", "-A", "trust", "-U", "tester")
+        options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
+        call(control, "-D", f"{folder}/db", "-o", options, "-l", f"{folder}/log", "-w", "start")
+        try:
+            yield f"postgresql+psycopg://tester@/postgres?host={folder}"
+        finally:
+            call(control, "-D", f"{folder}/db", "-m", "immediate", "-w", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/ledger.db"
+    address: str = request.getfixturevalue("postgres")
+    engine = sqlalchemy.create_engine(address)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sqlalchemy.text("CREATE SCHEMA public"))
+    engine.dispose()
+    return address
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    opened = Store.open(url)
+    yield opened
+    opened.close()

@@ -8,53 +8,12 @@ from fractions import Fraction
 
 import pytest
 
+from tests.dags.histories import BOOK, GIB, ZONE, changing_prices, history, machine, pod
 from tidepool.ledger.attribution import BOOT, CATEGORIES, DAY, IDLE, JOB, PULL, SYSTEM, UNATTRIBUTED, Billing
 from tidepool.ledger.events import Event
 from tidepool.ledger.lives import lives
-from tidepool.prices.book import Price, PriceBook
+from tidepool.prices.book import Price
 from tidepool.report.costs import Costs, costs
-
-GIB = 1 << 30
-BOOK = PriceBook([Price("us-east-1", "m5.large", "spot", 0.036), Price("us-east-1", "m5.large", "on-demand", 0.096)])
-ZONE = "us-east-1a"
-
-
-def machine(
-    name: str,
-    asked: float,
-    ready: float | None,
-    gone: float | None,
-    pool: str = "spot",
-    market: str = "spot",
-    instance_type: str = "m5.large",
-    zone: str = ZONE,
-) -> list[Event]:
-    kind = {"machine": name, "pool": pool, "market": market, "instance_type": instance_type, "zone": zone}
-    told = [Event(asked, "machine.asked", **kind)]
-    if ready is not None:
-        told.append(Event(ready, "machine.ready", machine=name, cpu_millis=4000, memory_bytes=16 * GIB))
-    return told + ([Event(gone, "machine.gone", machine=name)] if gone is not None else [])
-
-
-def pod(
-    uid: str,
-    on: str,
-    scheduled: float,
-    running: float | None,
-    ended: float | None,
-    *,
-    cpu: int = 0,
-    memory: int = 0,
-    pulling: float | None = None,
-    dag: str = "d",
-    team: str = "t",
-) -> list[Event]:
-    owner = {"pod": f"job-{uid}", "pod_uid": uid, "dag": dag, "task": uid, "run": "r", "attempt": 1, "team": team}
-    told = [Event(scheduled, "pod.queued", cpu_millis=cpu, memory_bytes=memory, **owner)]
-    told.append(Event(scheduled, "pod.scheduled", machine=on, **owner))
-    told += [Event(pulling, "pod.pulling", machine=on, **owner)] if pulling is not None else []
-    told += [Event(running, "pod.running", machine=on, **owner)] if running is not None else []
-    return told + ([Event(ended, "pod.ended", machine=on, cause="ok", **owner)] if ended is not None else [])
 
 
 def report(told: list[Event], by: str = "task", since: float = 0, until: float = 1000, **options: object) -> Costs:
@@ -188,54 +147,6 @@ def test_pods_on_machines_of_which_no_event_tells_are_counted_and_in_no_bill() -
     assert (found.off_the_books, found.rows, found.bill.held) == (1, (), 0)
 
 
-def history(chance: random.Random) -> list[Event]:
-    """Anything that a keeper could write, and much that it should not: times out of order, facts left out."""
-    told: list[Event] = []
-    for number in range(chance.randint(0, 6)):
-        asked, ready, gone = sorted(chance.uniform(0, 3 * DAY / 1000) for _ in range(3))
-        told += machine(
-            f"i-{number}",
-            asked,
-            ready if chance.random() < 0.9 else None,
-            gone if chance.random() < 0.7 else None,
-            chance.choice(["spot", "big", "system", ""]),
-            chance.choice(["spot", "on-demand"]),
-            chance.choice(["m5.large", "m5.large", "x9.unheard"]),
-        )
-        if chance.random() < 0.2:
-            told.append(
-                Event(gone, "machine.gone", f"i-{number}", reconstructed=True, earliest=chance.uniform(0, gone))
-            )
-    for number in range(chance.randint(0, 25)):
-        times = [chance.uniform(0, 3 * DAY / 1000) for _ in range(4)]
-        if chance.random() < 0.9:
-            times.sort()
-        scheduled, pulling, running, ended = times
-        told += pod(
-            f"u-{number}",
-            f"i-{chance.randint(0, 6)}",
-            scheduled,
-            running if chance.random() < 0.8 else None,
-            ended if chance.random() < 0.7 else None,
-            cpu=chance.choice([0, 100, 500, 1333, 3000, 9000]),
-            memory=chance.choice([0, GIB, 5 * GIB, 99 * GIB]),
-            pulling=pulling if chance.random() < 0.5 else None,
-        )
-        if chance.random() < 0.2:
-            end = chance.uniform(0, 3 * DAY / 1000)
-            told.append(Event(end, "pod.ended", pod_uid=f"u-{number}", earliest=chance.uniform(0, end)))
-    chance.shuffle(told)
-    kept = chance.random() * 0.2
-    return [event for event in told if chance.random() > kept]
-
-
-def changing_prices(chance: random.Random) -> PriceBook:
-    return BOOK.merged(
-        Price("us-east-1", "m5.large", "spot", chance.uniform(0.01, 0.2), ZONE, chance.uniform(0, 3 * DAY / 1000))
-        for _ in range(chance.randint(0, 5))
-    )
-
-
 @pytest.mark.parametrize("seed", range(300))
 def test_whatever_happened_the_parts_add_up_to_the_bill_and_none_is_negative(seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - a repeatable one is wanted
@@ -282,18 +193,18 @@ def slowly(told: list[Event]) -> Iterator[tuple[str, Fraction]]:
     everything = lives(told)
     end = 3 * DAY
     holds: dict[str, Fraction] = {}
-    for machine in everything.machines.values():
-        if machine.start is None:
+    for bought in everything.machines.values():
+        if bought.start is None:
             continue
-        until = min(machine.gone if machine.gone is not None else end, end)
-        last = until if machine.gone_earliest is None else min(until, machine.gone_earliest)
+        until = min(bought.gone if bought.gone is not None else end, end)
+        last = until if bought.gone_earliest is None else min(until, bought.gone_earliest)
         spans = []
         for each in everything.pods.values():
-            if each.machine == machine.id and each.placed is not None:
+            if each.machine == bought.id and each.placed is not None:
                 over = max(each.placed, end if each.over is None else each.over)
-                first, stop = max(each.placed, machine.start), min(over, last)
+                first, stop = max(each.placed, bought.start), min(over, last)
                 if first < stop:
-                    spans.append((each, first, stop, portion(each, machine)))
+                    spans.append((each, first, stop, portion(each, bought)))
         moments = sorted({moment for _, first, stop, _ in spans for moment in (first, stop)})
         for begin, after in itertools.pairwise(moments):
             there = [(each, part) for each, first, stop, part in spans if first <= begin and after <= stop]

@@ -1,11 +1,10 @@
 import dataclasses
 import os
 import random
-import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.exc import SQLAlchemyError
 
+from tests.dags.histories import HOSTILE
 from tidepool.ledger import journal, schema
 from tidepool.ledger.events import Event, Ledger
 from tidepool.ledger.journal import Recorder
@@ -24,65 +24,6 @@ from tidepool.prices.book import Price
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 ASKED = Event(1.5, "machine.asked", "i-1", "spot", "spot", "m5.large", 0.04, zone="us-east-1a", volume_gib=20)
 ENDED = Event(9.5, "pod.ended", "i-1", pod="a", pod_uid="u-1", dag="d", attempt=2, cause="ok", cpu_millis=500)
-HOSTILE = (
-    "'; DROP TABLE tidepool_events; --",
-    '"quoted" `name` %s %(name)s :name ?',
-    "two\nlines\r\n\x1b[2J\x1b]0;title\x07",
-    "</script><img src=x onerror=alert(1)>",
-    "nul\0 and \ud800 half a pair",
-    "\u202eright to left\u2066",
-    "x" * 100_000,
-)
-
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL of its own, on a socket in a folder; its URL."""
-    pytest.importorskip("psycopg", reason="no driver for PostgreSQL")
-    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"))), os.environ.get("PATH", "")]
-    initdb, control = (shutil.which(name, path=os.pathsep.join(places)) for name in ("initdb", "pg_ctl"))
-    if not initdb or not control:
-        pytest.skip("no PostgreSQL server here")
-    # It refuses to run as root, and a socket's path may have 107 bytes.
-    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/tidepool-pg.XXXXXX"], text=True).strip())  # noqa: S108
-    user = {"user": "nobody"} if os.geteuid() == 0 else {}
-    if user:
-        shutil.chown(folder, "nobody")
-
-    def call(*command: str) -> None:
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **user)  # type: ignore[call-overload]
-
-    try:
-        call(initdb, "-D", f"{folder}/db", "-A", "trust", "-U", "tester")
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
-        call(control, "-D", f"{folder}/db", "-o", options, "-l", f"{folder}/log", "-w", "start")
-        try:
-            yield f"postgresql+psycopg://tester@/postgres?host={folder}"
-        finally:
-            call(control, "-D", f"{folder}/db", "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of either kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/ledger.db"
-    address: str = request.getfixturevalue("postgres")
-    engine = sqlalchemy.create_engine(address)
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text("DROP SCHEMA public CASCADE"))
-        connection.execute(sqlalchemy.text("CREATE SCHEMA public"))
-    engine.dispose()
-    return address
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    opened = Store.open(url)
-    yield opened
-    opened.close()
 
 
 def test_an_event_reads_back_as_it_was_written(store: Store) -> None:

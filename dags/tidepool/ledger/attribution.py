@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from tidepool.ledger.lives import Lives, MachineLife, PodLife
 from tidepool.prices.book import PriceBook
@@ -76,6 +77,11 @@ class Amount:
         if self.held and self.held == self.unpriced:
             return None
         return self.money / (_SHARE * _SHARE * _PRICE * _HOUR)
+
+    @property
+    def picodollars(self) -> Fraction:
+        """What the priced part of it cost, exactly, in 1e-12 USD."""
+        return Fraction(self.money, _SHARE * _SHARE * _HOUR)
 
 
 @dataclass(frozen=True, slots=True)

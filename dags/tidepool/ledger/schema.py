@@ -50,7 +50,7 @@ marks = Table(
     Column("name", Text, primary_key=True),
     Column("value", Text, nullable=False),
 )
-"""Where a keeper's watches are, to go on from after a restart."""
+"""Where who follows the events is, to go on from after a restart."""
 
 prices = Table(
     "tidepool_prices",
@@ -64,3 +64,68 @@ prices = Table(
     Column("source", Text, nullable=False, server_default=""),
 )
 """Prices that were asked for since the bundled table was made."""
+
+
+def _texts(names: str) -> list[Column[str]]:
+    return [Column(name, Text, nullable=False, server_default="") for name in names.split()]
+
+
+def _times(names: str) -> list[Column[float]]:
+    return [Column(name, Float(53), nullable=True) for name in names.split()]
+
+
+machines = Table(
+    "tidepool_machines",
+    metadata,
+    Column("machine", Text, primary_key=True),
+    *_texts("pool market instance_type zone"),
+    *_times("asked launched ready reclaimed gone started counted_until"),
+    Column("is_over", Boolean, nullable=False),
+    Column("usd_per_hour", Float(53), nullable=True),
+    Column("on_demand_usd_per_hour", Float(53), nullable=True),
+    Index("tidepool_machines_started", "started"),
+)
+"""One row a machine; times in Unix seconds. started: billed from then on. counted_until: its costs are those until
+then; is_over: none will come any more. Prices are those at its start, without its volume, null where unknown."""
+
+jobs = Table(
+    "tidepool_jobs",
+    metadata,
+    Column("pod_uid", Text, primary_key=True),
+    *_texts("namespace pod dag task run"),
+    Column("attempt", BigInteger, nullable=False, server_default="0"),
+    *_texts("team pool machine market instance_type cause message"),
+    *_times("queued asked placed started ended"),
+    Column("cpu_millis", BigInteger, nullable=False, server_default="0"),
+    Column("memory_bytes", BigInteger, nullable=False, server_default="0"),
+    Column("cpu_seconds_used", Float(53), nullable=True),
+    Column("memory_p99_bytes", BigInteger, nullable=True),
+    Column("memory_peak_bytes", BigInteger, nullable=True),
+    Column("held_seconds", Float(53), nullable=False, server_default="0"),
+    Column("usd", Float(53), nullable=True),
+    Index("tidepool_jobs_task", "dag", "task", "queued"),
+    Index("tidepool_jobs_queued", "queued"),
+    Index("tidepool_jobs_machine", "machine", "placed"),
+    Index("tidepool_jobs_team", "team", "queued"),
+)
+"""One row a pod: an attempt of a job, or one part of it; times in Unix seconds. asked: when its machine was.
+placed…ended: it held its part of the machine. held_seconds: machine-seconds, so half of a machine for a minute is 30.
+usd: null where no price is known. What was used is null where nobody measured it."""
+
+costs = Table(
+    "tidepool_costs",
+    metadata,
+    Column("machine", Text, primary_key=True),
+    Column("day", Text, primary_key=True),
+    Column("category", Text, primary_key=True),
+    Column("pod_uid", Text, primary_key=True),
+    *_texts("dag task team pool market"),
+    Column("seconds", Float(53), nullable=False),
+    Column("unpriced_seconds", Float(53), nullable=False),
+    Column("picodollars", BigInteger, nullable=False),
+    Index("tidepool_costs_day", "day", "market", "category", "picodollars", "seconds", "unpriced_seconds"),
+    Index("tidepool_costs_task", "dag", "task", "day", "picodollars", "seconds", "unpriced_seconds"),
+)
+"""What each machine cost on each day (UTC, YYYY-MM-DD), by category of tidepool.ledger.attribution and pod; pod_uid is
+empty for what no pod held. seconds: machine-seconds; unpriced_seconds: those of them whose price nobody knows.
+picodollars: 1e-12 USD; those of a machine add up to its bill. pool and market are the machine's."""

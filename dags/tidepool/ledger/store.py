@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from tidepool.ledger.migrations import run as migrations
 from tidepool.prices.book import Price
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Event))
-_COLUMNS = [schema.events.c[name] for name in _FIELDS]
+COLUMNS = [schema.events.c[name] for name in _FIELDS]
 _BATCH = 500
 _BUSY_SECONDS = 30
 _WRITES = "tidepool_writes"
@@ -65,6 +66,22 @@ class Store:
         """Close its connections."""
         self._engine.dispose()
 
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection for queries of one's own; all of them see the same moment."""
+        with self._engine.connect() as connection:
+            if connection.dialect.name == "postgresql":
+                connection = connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            yield connection
+
+    @contextmanager
+    def writing(self, lock: int) -> Iterator[sa.Connection]:
+        """A transaction; of those with the same lock there is one at a time, in all processes."""
+        with self._engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+            if connection.dialect.name == "postgresql":
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+            yield connection
+
     def record(self, event: Event) -> bool:
         """Write the event unless the same fact is there; true if it was new."""
         return bool(self.record_all([event]))
@@ -87,20 +104,29 @@ class Store:
         if kind in REAPER_KINDS:
             subject_of = sa.case((table.c.pod_uid == "", table.c.machine), else_=table.c.pod_uid)
         found = self._select(
-            sa.select(*_COLUMNS).where(table.c.kind == kind, subject_of == subject).order_by(table.c.sequence).limit(1)
+            sa.select(*COLUMNS).where(table.c.kind == kind, subject_of == subject).order_by(table.c.sequence).limit(1)
         )
         return next(found, None)
 
+    def about(self, subjects: Sequence[str]) -> list[Event]:
+        """All events about these machines or pod UIDs, as they were written; at most some hundreds at once."""
+        table = schema.events
+        machines = sa.and_(table.c.kind.in_(MACHINE_KINDS), table.c.machine.in_(subjects))
+        pods = sa.and_(table.c.kind.in_(POD_KINDS), table.c.pod_uid.in_(subjects))
+        chosen = (sa.select(*COLUMNS, table.c.sequence).where(each) for each in (machines, pods))
+        both = sa.union_all(*chosen).subquery()  # each half has an index of its own
+        return list(self._select(sa.select(*(both.c[name] for name in _FIELDS)).order_by(both.c.sequence)))
+
     def events(self, kind: str) -> list[Event]:
         """All recorded events of this kind."""
-        chosen = sa.select(*_COLUMNS).where(schema.events.c.kind == kind)
+        chosen = sa.select(*COLUMNS).where(schema.events.c.kind == kind)
         return list(self._select(chosen.order_by(schema.events.c.sequence)))
 
     def unfinished(self) -> list[Event]:
         """pod.queued of every pod that is not known to be gone."""
         table, gone = schema.events, schema.events.alias()
         over = sa.exists().where(gone.c.pod_uid == table.c.pod_uid, gone.c.kind == "pod.gone")
-        return list(self._select(sa.select(*_COLUMNS).where(table.c.kind == "pod.queued", ~over)))
+        return list(self._select(sa.select(*COLUMNS).where(table.c.kind == "pod.queued", ~over)))
 
     def last_time(self, kinds: Sequence[str]) -> float:
         """The latest time of an event of these kinds; 0 where there is none."""
@@ -114,7 +140,7 @@ class Store:
         What was over before `since` is left out, so that a report on a day does not read the year.
         """
         table = schema.events
-        chosen = sa.select(*_COLUMNS).order_by(table.c.time, table.c.sequence)
+        chosen = sa.select(*COLUMNS).order_by(table.c.time, table.c.sequence)
         if until is not None:
             chosen = chosen.where(table.c.time <= until)
         if since > 0:
@@ -139,10 +165,10 @@ class Store:
     def after(self, sequence: int, limit: int = 1000) -> list[tuple[int, Event]]:
         """(sequence, event) of the next events that were written after that sequence; 0 is before the first."""
         table = schema.events
-        chosen = sa.select(table.c.sequence, *_COLUMNS).where(table.c.sequence > sequence)
+        chosen = sa.select(table.c.sequence, *COLUMNS).where(table.c.sequence > sequence)
         with self._engine.connect() as connection:
             rows = connection.execute(chosen.order_by(table.c.sequence).limit(limit)).all()
-        return [(row[0], _event(row[1:])) for row in rows]
+        return [(row[0], event_of(row[1:])) for row in rows]
 
     def mark(self, name: str, value: str) -> None:
         """Keep a value under a name, in place of the one before."""
@@ -181,7 +207,7 @@ class Store:
     def _select(self, chosen: sa.Select[Any]) -> Iterator[Event]:
         with self._engine.connect() as connection:
             for row in connection.execution_options(yield_per=5000).execute(chosen):
-                yield _event(row)
+                yield event_of(row)
 
 
 def _engine(url: str) -> sa.Engine:
@@ -234,7 +260,8 @@ def _text(value: str) -> str:
     return value.encode(errors="replace").decode().replace("\0", "\ufffd")
 
 
-def _event(row: Sequence[Any]) -> Event:
+def event_of(row: Sequence[Any]) -> Event:
+    """The event of a row of COLUMNS."""
     return Event(*row)
 
 

@@ -26,6 +26,14 @@ TEAM_LABEL = LABEL_PREFIX + "team"
 BREAKERS_CONFIG_MAP = "tidepool-breakers"
 """In each team's namespace: what its attempts found out about pools. infra/ makes it, jobs' operators write it."""
 
+SPENDING_CONFIG_MAP = "tidepool-spending"
+"""In each team's namespace: what its budgets' jobs cost, which the keeper writes, and what is set aside for those that
+run, which jobs' operators write. infra/ makes it."""
+
+OVERRIDES_CONFIG_MAP = "tidepool-overrides"
+"""In each team's namespace: sizes that jobs have instead of what their authors asked for, as `tidepool jobs right-size`
+writes them. infra/ makes it, jobs' operators read it and take back what ran out of memory."""
+
 JOB_PRIORITY_CLASS = "tidepool-job"
 """The PriorityClass that a job's pod names; infra/ makes it."""
 
@@ -37,6 +45,8 @@ GPU_RESOURCE = "nvidia.com/gpu"
 
 Market = Literal["spot", "on-demand"]
 Architecture = Literal["amd64", "arm64"]  # as Kubernetes and image platforms call them
+Period = Literal["day", "month"]
+AtLimit = Literal["fail", "wait"]
 
 
 class CapacityError(Exception):
@@ -58,10 +68,14 @@ class Taint:
 
 @dataclass(frozen=True)
 class Tenant:
-    """Where a team's jobs run, and as whom: the one ServiceAccount that its pods have."""
+    """Where a team's jobs run, and as whom: the one ServiceAccount that its pods have.
+
+    share_percent: of each job pool's machines, for its jobs alone; 0: it shares what is left with the others.
+    """
 
     namespace: str
     service_account: str
+    share_percent: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,21 @@ class Lake:
     """Where jobs read and write data. uri: what a job gets as TIDEPOOL_LAKE, such as `s3a://bucket/prefix`."""
 
     uri: str
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What jobs may cost in a day or month (UTC). team, dag: whose; empty: anybody's.
+
+    soft_usd: from there on tasks say so; hard_usd: from there on none starts: it fails, or waits. 0: no such limit.
+    """
+
+    team: str
+    dag: str
+    per: Period
+    soft_usd: float
+    hard_usd: float
+    at_limit: AtLimit
 
 
 @dataclass(frozen=True)
@@ -101,7 +130,7 @@ class Capacity:
 
     tenants: by team. default_tenant: whose a job is that names no team. images: image reference by name (`spark` …).
     schedule_timeout_seconds: how long a pod may wait for a machine. spark_conf: settings of every Spark job, such as
-    how it reaches HDFS.
+    how it reaches HDFS. budgets: by name. queues: Airflow has the pools that follow from this (tidepool.queues).
     """
 
     cluster: str
@@ -112,6 +141,8 @@ class Capacity:
     pools: dict[str, Pool]
     lake: Lake | None = None
     spark_conf: dict[str, str] = field(default_factory=dict)
+    budgets: dict[str, Budget] = field(default_factory=dict)
+    queues: bool = False
 
 
 def pool_of(labels: Mapping[str, str], pools: Iterable[Pool]) -> str:
@@ -128,6 +159,8 @@ def pool_of(labels: Mapping[str, str], pools: Iterable[Pool]) -> str:
 def dumps(capacity: Capacity) -> str:
     """The document as JSON text; `loads` reads it back unchanged."""
     document = {"version": VERSION, **dataclasses.asdict(capacity)}
+    if not capacity.budgets:
+        del document["budgets"]
     document["pools"] = {
         name: {key: value for key, value in pool.items() if key != "name"} for name, pool in document["pools"].items()
     }
@@ -164,6 +197,8 @@ def loads(text: str, where: str = "capacity document") -> Capacity:
     top |= {"pools": read, "lake": None if lake is None else _build(Lake, lake, "lake", problems)}
     if "tenants" in document:
         top["tenants"] = _tenants(document["tenants"], document.get("default_tenant"), problems)
+    if "budgets" in document:
+        top["budgets"] = _budgets(document["budgets"], problems)
     capacity: Capacity | None = _build(Capacity, top, "", problems)
     if problems or capacity is None:
         raise CapacityError(f"{where}:\n" + "\n".join(f"  {problem}" for problem in problems))
@@ -209,6 +244,13 @@ def _tenants(body: Any, default: Any, problems: list[str]) -> dict[str, Tenant |
     return {team: _build(Tenant, tenant, f"tenants.{team}", problems) for team, tenant in body.items()}
 
 
+def _budgets(body: Any, problems: list[str]) -> dict[str, Budget | None]:
+    if not isinstance(body, dict):
+        problems.append("budgets: must be an object of budgets by name")
+        return {}
+    return {name: _build(Budget, budget, f"budgets.{name}", problems) for name, budget in body.items()}
+
+
 def _taints(body: Any, path: str, problems: list[str]) -> tuple[Taint | None, ...]:
     if not isinstance(body, list):
         problems.append(f"{path}: must be a list of taints")
@@ -227,6 +269,8 @@ _KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "float": ("a number, not negative", lambda value: _is_number(value) and value >= 0),
     "Market": ("spot or on-demand", lambda value: value in ("spot", "on-demand")),
     "Architecture": ("amd64 or arm64", lambda value: value in ("amd64", "arm64")),
+    "Period": ("day or month", lambda value: value in ("day", "month")),
+    "AtLimit": ("fail or wait", lambda value: value in ("fail", "wait")),
     "tuple[str, ...]": (
         "a list of texts",
         lambda value: isinstance(value, tuple) and all(isinstance(item, str) for item in value),

@@ -31,6 +31,10 @@ PURE = [
     "h2o_conf",
     "spark_cluster_conf",
     "spark_application",
+    "history",
+    "rightsize",
+    "overrides",
+    "budget",
 ]
 """Modules of the library that know neither Airflow nor Kubernetes, and that infra's contract may use."""
 

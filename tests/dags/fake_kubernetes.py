@@ -21,7 +21,8 @@ NOW = datetime.now(UTC)
 class Kubernetes:
     """`script` says what happens while a pod's log is followed. Pods run at once, unless `phase` says otherwise.
 
-    events, nodes: by a pod's uid, by name; a Node that is not there is gone, without `nodes` none may be read.
+    events: by a pod's uid, or by another selector. nodes: by name; one that is not there is gone, and without any none
+    may be read.
     """
 
     def __init__(self) -> None:
@@ -129,7 +130,8 @@ class Kubernetes:
     def list_namespaced_event(self, namespace: str, field_selector: str = "", **options: Any) -> Any:
         if options.get("_preload_content", True):
             return client.CoreV1EventList(items=[], metadata=client.V1ListMeta())
-        return SimpleNamespace(data=json.dumps({"items": self.events.get(field_selector.partition("=")[2], [])}))
+        found = self.events.get(field_selector.removeprefix("involvedObject.uid="), [])
+        return SimpleNamespace(data=json.dumps({"items": found}))
 
     def read_node(self, name: str, **_: Any) -> Any:
         if self.nodes is None:

@@ -280,6 +280,34 @@ def test_a_deferred_task_whose_pod_is_gone_says_so(kubernetes: Kubernetes) -> No
     assert caught.value.cause is Cause.UNKNOWN
 
 
+def test_a_deferred_task_whose_pod_went_with_its_machine_says_so(kubernetes: Kubernetes) -> None:
+    placed = {
+        "reason": "Scheduled",
+        "message": f"Successfully assigned {NAMESPACE}/gone to i-9",
+        "eventTime": "2026-11-22T10:00:00.123456Z",
+        "involvedObject": {"kind": "Pod", "name": "gone", "uid": "u"},
+    }
+    kubernetes.events["involvedObject.kind=Pod,involvedObject.name=gone"] = [placed]
+    kubernetes.nodes = {}
+    operator = task(kubernetes, deferrable=True)
+    event = {"status": "error", "name": "gone", "namespace": NAMESPACE, "message": "404"}
+    with pytest.raises(JobFailed, match="its machine i-9 is gone") as caught:
+        operator.trigger_reentry(context(), event)
+    assert caught.value.cause is Cause.NODE_LOST
+    again = {"metadata": {"creationTimestamp": "2026-11-22T11:00:00Z"}}
+    kubernetes.nodes = {"i-9": again}
+    with pytest.raises(JobFailed, match="its machine i-9 is gone"):
+        operator.trigger_reentry(context(), event)
+
+
+def test_a_deferred_task_whose_pod_is_gone_with_its_result_has_not_succeeded(kubernetes: Kubernetes) -> None:
+    event = {"status": "success", "name": "gone", "namespace": NAMESPACE}
+    with pytest.raises(JobFailed, match="gone before its result was read") as caught:
+        task(kubernetes, deferrable=True, do_xcom_push=True).trigger_reentry(context(), event)
+    assert caught.value.cause is Cause.UNKNOWN
+    assert task(kubernetes, deferrable=True).trigger_reentry(context(), event) is None
+
+
 def test_a_deferred_task_says_how_its_pod_failed(kubernetes: Kubernetes) -> None:
     kubernetes.put("p")
     kubernetes.end("p", "Failed", 1, "Error")

@@ -42,17 +42,36 @@ def machine(api: CoreV1Api, pod: Object) -> tuple[Object | None, bool]:
 def events(api: CoreV1Api, pod: Object) -> list[Object]:
     """The pod's own events, oldest first; none where they cannot be read."""
     metadata = pod.get("metadata") or {}
-    if not metadata.get("uid"):
-        return []
+    return _events(api, metadata["namespace"], f"involvedObject.uid={metadata['uid']}") if metadata.get("uid") else []
+
+
+def gone_pod(api: CoreV1Api, namespace: str, name: str) -> Object | None:
+    """What its events still tell of a pod that is gone and that nobody watched: its uid, its machine, how far it came.
+
+    None where they tell nothing. For pods whose name nobody else ever has.
+    """
+    told = _events(api, namespace, f"involvedObject.kind=Pod,involvedObject.name={name}")
+    placed = next((event for event in told if event.get("reason") == "Scheduled"), None)
+    if placed is None:
+        return None
+    found: Object = {
+        "metadata": {"name": name, "namespace": namespace, "uid": placed["involvedObject"].get("uid")},
+        "spec": {"nodeName": str(placed.get("message")).rpartition(" to ")[2]},
+        "status": {"phase": "Running" if any(event.get("reason") == "Started" for event in told) else "Pending"},
+    }
+    stamp = placed.get("eventTime") or placed.get("firstTimestamp")
+    if stamp:
+        found["status"]["startTime"] = str(stamp).partition(".")[0].rstrip("Z") + "Z"
+    return found
+
+
+def _events(api: CoreV1Api, namespace: str, selector: str) -> list[Object]:
     try:
         answer = api.list_namespaced_event(
-            metadata["namespace"],
-            field_selector=f"involvedObject.uid={metadata['uid']}",
-            _preload_content=False,
-            _request_timeout=TIMEOUT,
+            namespace, field_selector=selector, _preload_content=False, _request_timeout=TIMEOUT
         )
         items: list[Object] = json.loads(answer.data)["items"]
     except Exception as error:  # noqa: BLE001
-        log.debug("events of pod %s cannot be read: %s", metadata.get("name"), error)
+        log.debug("events of %s cannot be read: %s", selector, error)
         return []
     return sorted(items, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))

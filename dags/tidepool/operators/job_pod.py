@@ -25,7 +25,7 @@ from tidepool.capacity import Market, Pool
 from tidepool.explain import Figures, Part
 from tidepool.job import Job, quantity
 from tidepool.ladder import Breaker, Clocks, Rung
-from tidepool.operators import arguments, ending, lease, reattach
+from tidepool.operators import arguments, ending, evidence, lease, reattach
 from tidepool.operators.arguments import NO_POOL, REFUSED, RETRIES
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.launch import Launch, Limits
@@ -133,6 +133,7 @@ class JobPodOperator(KubernetesPodOperator):
         self._lease: lease.Lease | None = None
         self._end: dict[str, Any] | None = None
         self._about_pod = False
+        self._deferred_for: tuple[str, str] | None = None
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
@@ -269,7 +270,15 @@ class JobPodOperator(KubernetesPodOperator):
         """Come back from the triggerer (deferrable=True) and conclude as `execute` does."""
         self._attempt = context["ti"].try_number
         self._about_pod = event.get("status") in ("timeout", "failed")
-        return self._concluded(lambda: super(JobPodOperator, self).trigger_reentry(context, event), context)
+        self._deferred_for = (event["namespace"], event["name"])
+        return self._concluded(lambda: self._reentered(context, event), context)
+
+    def _reentered(self, context: Any, event: dict[str, Any]) -> Any:
+        """The stock operator's, which takes a pod that is gone for one that returned nothing."""
+        returned = super().trigger_reentry(context, event)
+        if self.do_xcom_push and self.pod is None and self.remote_pod is None:
+            raise self._failed(Outcome(Cause.UNKNOWN, "the pod has succeeded, and was gone before its result was read"))
+        return returned
 
     def extract_xcom(self, pod: V1Pod, *, ignore_kill_failure: bool = True) -> Any:
         """What the job returns (do_xcom_push=True): the JSON that its program wrote to /dev/termination-log.
@@ -475,6 +484,8 @@ class JobPodOperator(KubernetesPodOperator):
         if self._watch is not None and self._watch.last is not None:
             return self._watch.last
         seen = self.remote_pod or self.pod
+        if seen is None and self._deferred_for is not None:
+            return evidence.gone_pod(self.client, *self._deferred_for)
         if seen is None or seen.status is None:
             return None
         found: dict[str, Any] = ApiClient().sanitize_for_serialization(seen)

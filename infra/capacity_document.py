@@ -25,8 +25,12 @@ def build(
     return Capacity(
         cluster=cloud.cluster.name,
         tenants={
-            name: Tenant(namespace=naming.tenant_namespace(name), service_account=naming.JOB_SERVICE_ACCOUNT)
-            for name in settings.tenants
+            name: Tenant(
+                namespace=naming.tenant_namespace(name),
+                service_account=naming.JOB_SERVICE_ACCOUNT,
+                share_percent=tenant.share_percent,
+            )
+            for name, tenant in settings.tenants.items()
         },
         default_tenant=settings.jobs.default_tenant,
         images=dict(images),
@@ -34,6 +38,8 @@ def build(
         pools=pools,
         lake=Lake(uri=lake),
         spark_conf=dict(spark_conf or {}),
+        queues=settings.services.airflow is not None,  # of another Airflow nobody here knows the pools
+        queues=settings.services.airflow is not None,  # of another Airflow nobody here knows the pools
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from tidepool.capacity import Capacity, Market, Pool
 from tidepool.job import MIB, Job
 from tidepool.ladder import Rung
+from tidepool.queues import Claim
 from tidepool.retries import MEMORY_GROWTH, Limits
 from tidepool.sizing import DAEMON_CPU_MILLIS, DAEMON_MEMORY_BYTES, Placement, SparkMemory, room, why_not
 
@@ -30,10 +31,16 @@ class Part:
     memory: SparkMemory | None = None
 
 
-def figures(parts: Sequence[Part], capacity: Capacity, rungs: Sequence[Rung], limits: Limits | None) -> Figures:
+def figures(
+    parts: Sequence[Part],
+    capacity: Capacity,
+    rungs: Sequence[Rung],
+    limits: Limits | None,
+    claim: Claim | None = None,
+) -> Figures:
     """Everything that follows from the job and the capacity document. The first part is the one that is followed.
 
-    rungs: of its ladder. limits: None where the author brought a retry policy.
+    rungs: of its ladder. limits: None where the author brought a retry policy. claim: on its queue, if it has one.
     """
     placement = parts[0].placement
     return {
@@ -43,6 +50,7 @@ def figures(parts: Sequence[Part], capacity: Capacity, rungs: Sequence[Rung], li
         "parts": [_part(part, capacity) for part in parts],
         "ladder": [{"pools": [pool.name for pool in rung.pools], "name": rung.name, "why": rung.why} for rung in rungs],
         "retries": asdict(limits) if limits is not None else None,
+        "queue": {"name": claim.queue.name, "slots": claim.slots, "of": claim.queue.slots} if claim else None,
         "deadline": None,
     }
 
@@ -52,6 +60,11 @@ def lines(found: Figures) -> list[str]:
     told = [f"Task {found['task']}, of team {found['team']}, in namespace {found['namespace']}."]
     for part in found["parts"]:
         told += _part_lines(part, "" if len(found["parts"]) == 1 else f"{part['name']}: ")
+    if queue := found.get("queue"):
+        told.append(
+            f"Queue: it starts once {queue['slots']} of the {queue['of']} slots of Airflow's pool {queue['name']} are "
+            "free, one for each core; until then Airflow shows it as scheduled."
+        )
     steps = "; then ".join(f"{rung['name']}, {rung['why']}" for rung in found["ladder"])
     told.append(f"Ladder: {steps}.")
     told.append(_retries(found["retries"]))

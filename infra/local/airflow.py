@@ -7,6 +7,7 @@ Secrets are random for every cloud and stand in airflow.cfg (mode 0600), never o
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import secrets
@@ -21,6 +22,8 @@ from urllib.parse import urlencode, urlsplit
 from infra.local import addresses
 from infra.local.errors import LocalError
 from infra.local.supervisor import Program, minimal_environment
+from tidepool import queues
+from tidepool.capacity import Capacity
 
 USER = "admin"
 PASSWORDS = "passwords.json"
@@ -121,6 +124,16 @@ def prepare(home: Path, dags: Path, cache: Path) -> None:
         jwt_secret=secrets.token_urlsafe(48),
     )
     _write_secret(home / "airflow.cfg", config)  # last: with it, the folder is complete
+
+
+def set_pools(home: Path, document: Capacity) -> None:
+    """Give Airflow the pools of a capacity document. Its own command for that takes as long as all else together."""
+    rows = [(queue.name, queue.slots, queue.description) for queue in queues.queues(document).values()]
+    with contextlib.closing(sqlite3.connect(home / "airflow.db")) as database, database:
+        database.execute("DELETE FROM slot_pool WHERE description LIKE ?", (f"{queues.MARK}%",))
+        database.executemany(
+            "INSERT INTO slot_pool (pool, slots, description, include_deferred) VALUES (?, ?, ?, 1)", rows
+        )
 
 
 def programs(home: Path, capacity: Path, kubeconfig: Path, namespace: str) -> list[Program]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -57,6 +58,7 @@ def start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path |
     deployed = json.loads(output)
     cloud.not_here.write_text(json.dumps(deployed["not_here"]))
     document = capacity.loads(deployed["outputs"]["capacity"], "the program's output")
+    document = dataclasses.replace(document, queues=True)  # its Airflow is on the host, with the same pools
     cloud.capacity.write_text(capacity.dumps(document))
     _require_room(cloud, document)
     _airflow_kubeconfig(cloud)

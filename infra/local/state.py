@@ -58,6 +58,7 @@ class Cloud:
         home = self.state / "airflow"
         airflow.prepare(home, dags, paths.cache())
         document = capacity.load(self.capacity)
+        airflow.set_pools(home, document)
         namespace = document.tenants[document.default_tenant].namespace
         parts = airflow.programs(home, self.capacity, self.airflow_kubeconfig, namespace)
         self.supervisor.start(parts)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 USER = "admin"
-MARK = "tidepool: "  # as airflow_values.POOL_MARK, which this file cannot import where it runs
+MARK = "tidepool: "  # as tidepool.queues.MARK, which this file cannot import where it runs
 
 
 def stale(present: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any]) -> list[str]:

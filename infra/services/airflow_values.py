@@ -10,6 +10,7 @@ from typing import Any
 from infra import naming, versions
 from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
 from infra.settings import model
+from tidepool import queues
 from tidepool.capacity import PATH_VARIABLE, Capacity
 
 NAMESPACE = naming.PLATFORM_NAMESPACE
@@ -27,8 +28,6 @@ USER_ID = 50000
 CAPACITY_FOLDER = "/etc/tidepool"
 AUTH_MANAGER = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
 SECURITY = {**RESTRICTED_POD, "runAsUser": USER_ID, "runAsGroup": 0, "fsGroup": 0}
-POOL_MARK = "tidepool: "
-"""How the descriptions of Airflow pools begin that are made from the capacity document, and removed with it."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +45,13 @@ def split_image(reference: str) -> Image:
 
 
 def pools(capacity: Capacity) -> str:
-    """For `airflow pools import`: for each pool of job machines a pool of that name with a slot for every machine.
+    """For `airflow pools import`: the queues of the capacity document.
 
-    A task that is deferred holds its slot too, because its job still has the machine.
+    A task that is deferred holds its slots too, because its job still has the machine.
     """
     made = {
-        name: {
-            "slots": pool.max_machines,
-            "description": f"{POOL_MARK}machines of the pool {name} ({pool.market})",
-            "include_deferred": True,
-        }
-        for name, pool in capacity.pools.items()
-        if pool.jobs
+        name: {"slots": queue.slots, "description": queue.description, "include_deferred": True}
+        for name, queue in queues.queues(capacity).items()
     }
     return json.dumps(made, indent=2, sort_keys=True) + "\n"
 

@@ -25,11 +25,13 @@ CLASSES = (
     Class(
         naming.PLATFORM_PRIORITY_CLASS, 1_000_000, True, "tidepool's own services: no job puts them out, whatever it is"
     ),
-    Class(f"{JOB_PRIORITY_CLASS}-high", 3000, True, "jobs that may put out other jobs to get their place"),
+    Class(f"{JOB_PRIORITY_CLASS}-high", 2000, True, "jobs that may put out low jobs, and no others, for their place"),
     Class(JOB_PRIORITY_CLASS, 2000, False, "jobs: what tidepool's operators give every pod; waits for a machine"),
-    Class(f"{JOB_PRIORITY_CLASS}-low", 1000, False, "jobs that are put out first"),
+    Class(f"{JOB_PRIORITY_CLASS}-low", 1000, False, "jobs that high ones may put out"),
 )
-"""All are above 0, which pods without a class have: an agent's DaemonSet does not put out a job. And all are above the
+"""High jobs have the value of ordinary ones: preemption goes by the value alone, and must not reach those. That high
+jobs come first is Airflow's to see to (tidepool.queues.WEIGHTS).
+All are above 0, which pods without a class have: an agent's DaemonSet does not put out a job. And all are above the
 cluster-autoscaler's --expendable-pods-priority-cutoff (-10), below which no machine is bought for a pod.
 None is the cluster's default: pods that are not tidepool's are none of its business."""
 

@@ -221,7 +221,10 @@ class Images:
 
 @dataclass(frozen=True)
 class Tenant:
-    """A team that runs jobs, in the namespace `tidepool-<name>`. The quota is the most that all its pods request."""
+    """A team that runs jobs, in the namespace `tidepool-<name>`. The quota is the most that all its pods request.
+
+    share_percent: of each job pool's machines, kept for its jobs and the most that they get; 0: none of its own.
+    """
 
     name: str
     pod_security: PodSecurity
@@ -229,6 +232,7 @@ class Tenant:
     memory_gib: int
     pods: int
     gpus: int
+    share_percent: int = 0
 
 
 @dataclass(frozen=True)

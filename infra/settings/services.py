@@ -59,6 +59,7 @@ def tenants(body: Table) -> dict[str, Tenant]:
     found = {name: _tenant(name, body.table(name)) for name in body.names()}
     if not found and not body.missing:
         body.problem("", {}, "at least one tenant; else jobs have no namespace")
+    _check_shares(body, found)
     return found
 
 
@@ -146,9 +147,24 @@ def _tenant(name: str, body: Table) -> Tenant:
         memory_gib=body.integer("memory_gib", 1, 10_000_000),
         pods=body.integer("pods", 1, 100_000),
         gpus=body.integer("gpus", 0, 100_000, default=0),
+        share_percent=body.integer("share", 0, 100, default=0),
     )
     body.done()
     return tenant
+
+
+def _check_shares(body: Table, found: dict[str, Tenant]) -> None:
+    """The teams' shares leave something for the teams that have none."""
+    shares = {name: each.share_percent for name, each in found.items() if each.share_percent}
+    without = sorted(found.keys() - shares.keys())
+    most = 99 if without else 100
+    if sum(shares.values()) > most:
+        terms = " + ".join(f"{name} {percent}" for name, percent in shares.items())
+        rest = f", so that something is left for {', '.join(without)}" if without else ""
+        last = next(reversed(shares))
+        body.problem(
+            f"{last}.share", shares[last], f"smaller: all shares together are {most} at most ({terms}){rest}"
+        )
 
 
 def _airflow(body: Table | None) -> Airflow | None:

@@ -11,6 +11,8 @@ from infra.services.airflow_values import Image, config, pools, split_image
 from infra.settings import model
 from tests.infra import golden
 from tests.infra.releases import SYSTEM, pods_of
+from tidepool import queues
+from tidepool import queues
 from tidepool.capacity import Capacity, Pool, Tenant
 
 LOCAL = model.Airflow(executor="LocalExecutor", dags=None)
@@ -166,9 +168,10 @@ def test_metrics_are_exported_only_where_they_are_collected() -> None:
     assert values(metrics=False)["statsd"]["enabled"] is False
 
 
-def test_an_airflow_pool_has_a_slot_for_each_machine_of_its_pool() -> None:
-    made = json.loads(pools(capacity(pool("spot", True, 20), pool("system", False, 4))))
-    assert {name: each["slots"] for name, each in made.items()} == {"spot": 20}
+def test_an_airflow_pool_has_a_slot_for_each_core_of_its_pools_machines() -> None:
+    spot = pool("spot", True, 20)
+    made = json.loads(pools(capacity(spot, pool("system", False, 4))))
+    assert {name: each["slots"] for name, each in made.items()} == {"spot": 20 * -(-spot.cpu_millis // 1000)}
 
 
 def test_a_deferred_task_keeps_its_slot() -> None:
@@ -185,4 +188,4 @@ def test_pools_that_are_gone_are_removed_and_those_made_by_hand_are_not() -> Non
         **json.loads(pools(capacity(pool("gone", True, 1)))),
     }
     assert airflow_setup.stale(present, wanted) == ["gone"]
-    assert airflow_setup.MARK == airflow_values.POOL_MARK
+    assert airflow_setup.MARK == queues.MARK

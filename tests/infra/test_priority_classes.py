@@ -4,6 +4,7 @@ from infra import naming
 from infra.services.priority import CLASSES, PriorityClasses
 from tests.infra.manifests import made_by
 from tidepool import capacity
+from tidepool.queues import WEIGHTS
 
 EXPENDABLE = -10
 """The cluster-autoscaler's cutoff: no machine is bought for pods below it."""
@@ -21,10 +22,19 @@ def test_services_come_before_jobs_and_low_jobs_last() -> None:
         capacity.JOB_PRIORITY_CLASS,
         "tidepool-job-low",
     ]
+    assert set(WEIGHTS) == {each.name for each in CLASSES} - {naming.PLATFORM_PRIORITY_CLASS}
     assert {name for name, each in made.items() if each["preemptionPolicy"] == "Never"} == {
         "PriorityClass/tidepool-job",
         "PriorityClass/tidepool-job-low",
     }
+
+
+def test_a_job_puts_out_no_other_that_is_not_low() -> None:
+    values = {each.name: each for each in CLASSES}
+    ordinary, low = values[capacity.JOB_PRIORITY_CLASS], values["tidepool-job-low"]
+    for each in values.values():
+        if each.preempts and each.name != naming.PLATFORM_PRIORITY_CLASS:
+            assert low.value < each.value <= ordinary.value
 
 
 def test_a_machine_is_bought_for_every_class_and_daemons_without_one_put_no_job_out() -> None:

@@ -18,6 +18,7 @@ PURE = [
     "capacity",
     "job",
     "sizing",
+    "queues",
     "spark_conf",
     "pod",
     "outcome",

@@ -11,6 +11,7 @@ from tidepool import capacity as capacity_document
 from tidepool import cluster, dask_conf, ladder
 from tidepool.capacity import Market
 from tidepool.job import Job, JobError
+from tidepool.operators import arguments
 from tidepool.operators.arguments import NO_POOL
 from tidepool.operators.dask_pod import DaskPodOperator
 from tidepool.operators.members import Members
@@ -59,11 +60,12 @@ class DaskClusterOperator(DaskPodOperator):
             team=team,
             **{**kwargs, "deferrable": False},
         )
-        named = None if pool == NO_POOL else pool
+        named = arguments.named_pool(pool)
         worker = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, gpus=gpus, team=team)
         capacity = ladder.offered(capacity_document.load(), market, task)
         self.workers = workers
         self.worker_placement = place(worker, capacity)
+        self.take(capacity, (self.placement, 1), (self.worker_placement, workers))
         # Where the DAG file is parsed: too little memory for a worker is said there.
         size = self.worker_placement.cores, self.worker_placement.memory_bytes
         dask_conf.worker_mib(task, size[1], dask_conf.processes(size[0])[0], beside_program=False)

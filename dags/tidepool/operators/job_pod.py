@@ -19,9 +19,9 @@ from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
 from tidepool import capacity as capacity_document
-from tidepool import explain, ladder, retries
+from tidepool import explain, ladder, queues, retries
 from tidepool import pod as pods
-from tidepool.capacity import Market, Pool
+from tidepool.capacity import Capacity, Market, Pool
 from tidepool.explain import Figures, Part
 from tidepool.job import Job, quantity
 from tidepool.ladder import Breaker, Clocks, Rung
@@ -33,6 +33,7 @@ from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, outlast
 from tidepool.operators.pod_watch import PodWatch
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
 from tidepool.outcome import Cause, JobFailed, Outcome, Seen
+from tidepool.queues import Claim
 from tidepool.result import result
 from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES, Attempt
 from tidepool.sizing import Placement, place
@@ -98,7 +99,7 @@ class JobPodOperator(KubernetesPodOperator):
             task=task,
             cores=cores,
             memory=memory,
-            pool=None if pool == NO_POOL else pool,
+            pool=arguments.named_pool(pool),
             exclusive=exclusive,
             gpus=gpus,
             team=team,
@@ -107,7 +108,7 @@ class JobPodOperator(KubernetesPodOperator):
         if kwargs.get("tolerations"):
             own = pods.manifest(placement, image, capacity)["spec"]["tolerations"]
             kwargs["tolerations"] = [*own, *kwargs["tolerations"]]
-        kwargs |= {name: value for name, value in arguments.defaults(capacity).items() if name not in given}
+        kwargs |= {name: value for name, value in arguments.defaults(capacity, given).items() if name not in given}
         super().__init__(
             image=image,
             namespace=placement.tenant.namespace,
@@ -122,6 +123,9 @@ class JobPodOperator(KubernetesPodOperator):
         self.team = placement.team
         self.placement = placement
         self.deadline = deadline
+        self.claim: Claim | None = None
+        self._is_queued = airflow_pool == NO_POOL and given.get("pool_slots", 1) == 1
+        self.take(capacity, (placement, 1))
         arguments.alert(self.get_dag(), self.task_id, deadline)
         self._attempt = 0
         self._attempts: list[Attempt] = []
@@ -156,6 +160,11 @@ class JobPodOperator(KubernetesPodOperator):
         """Take another size for this attempt. For operators whose command follows from the size."""
         self.placement = placement
 
+    def take(self, capacity: Capacity, *placements: tuple[Placement, int]) -> None:
+        """Have Airflow start the task once there is room for these pods, unless its author said when."""
+        if self._is_queued and (found := queues.claim(placements, capacity)):
+            self.claim, self.pool, self.pool_slots = found, found.queue.name, found.slots
+
     def parts(self) -> list[Part]:
         """The kinds of pods that the job has, for the words on its size; the first is the one that Airflow follows."""
         return [Part("pod", self.job, self.market, self.placement)]
@@ -164,7 +173,7 @@ class JobPodOperator(KubernetesPodOperator):
         """How it came to its size and its machines. rungs: of the ladder that an attempt has."""
         policy = self.retry_policy
         limits = policy.limits if isinstance(policy, CauseRetryPolicy) else None
-        return explain.figures(self.parts(), capacity_document.load(), rungs, limits)
+        return explain.figures(self.parts(), capacity_document.load(), rungs, limits, self.claim)
 
     def market_now(self, context: Any) -> Market | None:
         """The market that its deadline demands ("on-demand") or allows ("spot"); None: the ladder decides."""

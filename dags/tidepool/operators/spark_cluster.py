@@ -13,6 +13,7 @@ from tidepool import cluster, ladder, spark_cluster_conf, spark_conf
 from tidepool.capacity import Market
 from tidepool.image import default_image
 from tidepool.job import Job, JobError
+from tidepool.operators import arguments
 from tidepool.operators.arguments import NO_POOL
 from tidepool.operators.job_pod import JobPodOperator
 from tidepool.operators.spark_pod import IMAGE, OWNER_CONF, SPARK_REFUSED
@@ -61,7 +62,7 @@ class SparkClusterOperator(JobPodOperator):
         capacity = capacity_document.load()
         image = default_image(task, IMAGE, capacity) if image is None else capacity.images.get(image, image)
         count = spark_cluster_conf.executor_count(task, executors)
-        named = None if pool == NO_POOL else pool
+        named = arguments.named_pool(pool)
         executor = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, team=team)
         super().__init__(
             image=image,
@@ -73,6 +74,7 @@ class SparkClusterOperator(JobPodOperator):
             **kwargs,
         )
         self.executor_placement = place(executor, ladder.offered(capacity, market, task))
+        self.take(capacity, (self.placement, 1), (self.executor_placement, max(1, count[0])))
         self._spark_image = image
         self._executors = count
         self._application = file

@@ -25,6 +25,7 @@ from tidepool.keeper.election import Election
 from tidepool.keeper.ownership import Owner, Word
 from tidepool.keeper.reaping import Reaper
 from tidepool.keeper.snapshot import Cluster, Mirror
+from tidepool.keeper.usage import Kubelets, Usage
 
 TOKEN_VARIABLE = "TIDEPOOL_AIRFLOW_TOKEN"  # noqa: S105 (names of variables)
 USER_VARIABLE, PASSWORD_VARIABLE = "TIDEPOOL_AIRFLOW_USER", "TIDEPOOL_AIRFLOW_PASSWORD"
@@ -134,6 +135,8 @@ def start(
     reaper = Reaper(cluster, ledger, dry_run=arguments.dry_run, may_act=may_act)
     threads = [threading.Thread(target=watch.follow, args=each, name=each[2], daemon=True) for each in watching]
     threads.append(threading.Thread(target=reaper.run, name="reaper", daemon=True))
+    measured = Usage(kept_nodes, kept_pods, ledger, Kubelets(api_client.configuration).summary)
+    threads.append(threading.Thread(target=measured.run, name="usage", daemon=True))
     for thread in threads:
         thread.start()
     _log.info("looking every %g s for what belongs to nobody%s", reaping.EVERY_SECONDS, _mode(arguments.dry_run))

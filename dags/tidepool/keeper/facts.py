@@ -63,7 +63,7 @@ def pull_event(event: Object, pod: Object, machine: str, now: float, live: bool)
     """pod.pulling, from the kubelet's event about the pod; its first image counts."""
     stamp = event.get("firstTimestamp") or event.get("eventTime")
     when = _when(stamp, now, live)
-    return Event(when, "pod.pulling", machine=machine, reconstructed=not live, **_identity(pod))
+    return Event(when, "pod.pulling", machine=machine, reconstructed=not live, **pod_identity(pod))
 
 
 def pod_lost(pod: Object, machine: str, now: float) -> list[Event]:
@@ -109,11 +109,12 @@ def pod_events(
             details |= {"reconstructed": True, "earliest": 0.0 if stamps[kind] else min(last_seen or 0.0, time)}
         if kind == "pod.ended":
             details |= {"cause": str(end.cause), "message": end.message.strip().partition("\n")[0][:300]}
-        told.append(Event(time, kind, **details, **_identity(pod)))
+        told.append(Event(time, kind, **details, **pod_identity(pod)))
     return told
 
 
-def _identity(pod: Object) -> dict[str, Any]:
+def pod_identity(pod: Object) -> dict[str, Any]:
+    """Whose it is and how large, as events say it."""
     metadata = pod["metadata"]
     # Annotations carry what is too long or too odd for a label.
     said = {**_labels(pod), **(metadata.get("annotations") or {})}

@@ -187,7 +187,12 @@ class Books:
         return len(jobs)
 
 
-_UNUSED: dict[str, Any] = {"cpu_seconds_used": None, "memory_p99_bytes": None, "memory_peak_bytes": None}
+_UNUSED: dict[str, Any] = {
+    "cpu_seconds_used": None,
+    "memory_p99_bytes": None,
+    "memory_peak_bytes": None,
+    "samples": 0,
+}
 
 
 def _about(connection: sa.Connection, machines: list[str], pods: list[str]) -> Iterator[Event]:
@@ -208,8 +213,14 @@ def _about(connection: sa.Connection, machines: list[str], pods: list[str]) -> I
 
 
 def _used(connection: sa.Connection, pods: list[str]) -> dict[str, dict[str, Any]]:
-    """What the keeper measured of these pods, the last that it wrote, by UID."""
-    return {}
+    """What the keeper measured of these pods, by UID."""
+    table = schema.events
+    figures = (table.c.cpu_seconds, table.c.memory_p99_bytes, table.c.memory_peak_bytes, table.c.samples)
+    found: dict[str, dict[str, Any]] = {}
+    for some in _chunks(pods, 1000):
+        chosen = sa.select(table.c.pod_uid, *figures).where(table.c.pod_uid.in_(some), table.c.kind == "pod.used")
+        found |= {uid: dict(zip(_UNUSED, row, strict=True)) for uid, *row in connection.execute(chosen)}
+    return found
 
 
 def _digest(book: PriceBook, billing: Billing, system_pools: frozenset[str]) -> str:

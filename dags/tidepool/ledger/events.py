@@ -28,6 +28,7 @@ POD_KINDS = (
     "pod.running",  # its container was started
     "pod.ended",  # with a cause
     "pod.gone",  # its object was deleted
+    "pod.used",  # what it used of CPU and memory, once it has ended
 )
 REAPER_KINDS = (
     "reaper.found",  # a rule (`cause`) speaks against a pod, claim or machine; `message` is the evidence
@@ -53,6 +54,9 @@ class Event:
     UID, on the reaper's events a claim's too; pod and namespace are its name. team, dag, task, run, attempt: the pod's
     owner. cause: why a pod ended (`ok`, `out_of_memory` …), on pod.ended; the rule, on the reaper's events.
     occurrence: tells the times apart of what may happen more than once.
+
+    cpu_seconds, memory_p99_bytes, memory_peak_bytes, samples: what the pod used, and from how many measurements that is
+    known, on pod.used.
 
     reconstructed: nobody saw it happen; it was concluded later from what still existed. earliest: it then happened
     between this time and `time` (0: at `time`, as far as a stamp says).
@@ -82,6 +86,10 @@ class Event:
     occurrence: str = ""
     reconstructed: bool = False
     earliest: float = 0.0
+    cpu_seconds: float = 0.0
+    memory_p99_bytes: int = 0
+    memory_peak_bytes: int = 0
+    samples: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -9,6 +9,7 @@ from kubernetes.client import ApiException
 
 from tidepool.capacity import Pool
 from tidepool.keeper.facts import Object, machine_id, node_events, pod_events, pod_lost, pull_event
+from tidepool.ledger.buffer import Buffer
 from tidepool.ledger.events import POD_KINDS, Event, Ledger
 
 _MOST_WAITING = 1000
@@ -31,18 +32,22 @@ class Nodes:
 
     def listed(self, nodes: list[Object], now: float) -> None:
         """Take in what is there on a first look."""
+        _prepare(self._recorder, (machine_id(node) for node in nodes))
+        pools = tuple(self._pools())
         for node in nodes:
-            self._take(node, now, live=False)
+            self._take(node, now, False, pools)
 
     def changed(self, kind: str, node: Object, now: float) -> None:
         """Take in a change as it happens. A node is deleted when its machine is gone: `lost` is told."""
         if kind == "DELETED":
             self.lost(node["metadata"]["name"], now)
+            _forget(self._recorder, machine_id(node))
         else:
-            self._take(node, now, live=True)
+            self._take(node, now, True, self._pools())
 
     def in_step(self, now: float) -> None:
         """Nothing has changed up to now."""
+        _flush(self._recorder)
 
     def machine(self, name: str) -> str:
         """The machine behind a node; empty for no node or one that is gone."""
@@ -54,10 +59,10 @@ class Nodes:
                     raise
         return self._machines.get(name, "")
 
-    def _take(self, node: Object, now: float, live: bool) -> None:
+    def _take(self, node: Object, now: float, live: bool, pools: Iterable[Pool]) -> None:
         if machine_id(node):
             self._machines[node["metadata"]["name"]] = machine_id(node)
-        for event in node_events(node, now, live, self._pools()):
+        for event in node_events(node, now, live, pools):
             self._recorder.record(event)
 
 
@@ -68,12 +73,14 @@ class Pods:
         self._recorder = recorder
         self._machine = machine
         self._last: dict[str, Object] = {}
+        self._on: dict[str, dict[str, Object]] = {}
         self._pulls: dict[str, tuple[Object, float, bool]] = {}
         # The last that an earlier watch wrote proves that it saw everything until then.
         self._in_step = recorder.last_time(POD_KINDS)
 
     def listed(self, pods: list[Object], now: float) -> None:
         """Take in what is there on a first look, and that what was there before and is not now is gone."""
+        _prepare(self._recorder, (pod["metadata"]["uid"] for pod in pods))
         for pod in pods:
             self._take(pod, now, live=False)
         here = {pod["metadata"]["uid"] for pod in pods}
@@ -91,14 +98,18 @@ class Pods:
 
     def in_step(self, now: float) -> None:
         """Nothing has changed up to now."""
+        _flush(self._recorder)
         self._in_step = now
+
+    def flush(self) -> None:
+        """What was taken in is in the ledger."""
+        _flush(self._recorder)
 
     def lost(self, node: str, now: float) -> None:
         """The node's machine is gone: record that its pods ended, as the API server finds out a minute later."""
-        for pod in list(self._last.values()):
-            if pod.get("spec", {}).get("nodeName") == node:
-                for event in pod_lost(pod, self._machine(node), now):
-                    self._recorder.record(event)
+        for pod in list(self._on.get(node, {}).values()):
+            for event in pod_lost(pod, self._machine(node), now):
+                self._recorder.record(event)
 
     def pulling(self, event: Object, now: float, live: bool) -> None:
         """A kubelet fetches an image for a pod; of a pod that is not known yet it is kept until it is."""
@@ -121,11 +132,27 @@ class Pods:
                 self._idle(timed, pod)  # before the end: killed in between, the next watch does both
             self._recorder.record(timed)
             earliest = (self._recorder.known(*event.key) or timed).time
-        if gone:
-            self._last.pop(uid, None)
-        else:
-            self._last[uid] = pod
+        self._keep(uid, pod, gone)
+        if not gone:
             self._take_pull(pod)
+
+    def _keep(self, uid: str, pod: Object, gone: bool) -> None:
+        node = pod.get("spec", {}).get("nodeName") or ""
+        if not gone:
+            self._last[uid] = pod
+            self._on.setdefault(node, {})[uid] = pod
+            if node:
+                self._off("", uid)
+            return
+        self._last.pop(uid, None)
+        self._off(node, uid)
+        _forget(self._recorder, uid)
+
+    def _off(self, node: str, uid: str) -> None:
+        there = self._on.get(node, {})
+        there.pop(uid, None)
+        if not there:
+            self._on.pop(node, None)
 
     def _take_pull(self, pod: Object) -> None:
         placed = self._recorder.known("pod.scheduled", pod["metadata"]["uid"])
@@ -137,7 +164,7 @@ class Pods:
     def _idle(self, ended: Event, pod: Object) -> None:
         """Record that no job is left on its machine, if so."""
         node, uid = pod.get("spec", {}).get("nodeName"), pod["metadata"]["uid"]
-        others = (each for each in list(self._last.values()) if each.get("spec", {}).get("nodeName") == node)
+        others = list(self._on.get(node or "", {}).values())
         if node and ended.machine and all(each["metadata"]["uid"] == uid or _is_over(each) for each in others):
             self._recorder.record(
                 Event(
@@ -170,6 +197,22 @@ class Pulls:
 
     def in_step(self, now: float) -> None:
         """Nothing has changed up to now."""
+        self._pods.flush()
+
+
+def _flush(ledger: Ledger) -> None:
+    if isinstance(ledger, Buffer):
+        ledger.flush()
+
+
+def _prepare(ledger: Ledger, subjects: Iterable[str]) -> None:
+    if isinstance(ledger, Buffer):
+        ledger.prepare(subject for subject in subjects if subject)
+
+
+def _forget(ledger: Ledger, subject: str) -> None:
+    if isinstance(ledger, Buffer) and subject:
+        ledger.forget(subject)
 
 
 def _is_over(pod: Object) -> bool:

@@ -2,7 +2,7 @@
 
 Lists, then watches, and lists again after every interruption. Nothing is recorded twice, whether the API server or
 this process restarts, and what disappeared in between is recorded as gone: reconstructed, between the last time that
-it was known to be there and now.
+it was known to be there and now. What comes while the ledger is being written is written together after it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ import concurrent.futures
 import json
 import logging
 import os
+import queue
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import urllib3
 from kubernetes import client, config
@@ -25,12 +27,18 @@ from tidepool import capacity
 from tidepool.capacity import TEAM_LABEL, Pool
 from tidepool.keeper.facts import PULLING, Object
 from tidepool.keeper.observers import Nodes, Pods, Pulls
-from tidepool.ledger.events import Ledger
+from tidepool.keeper.paring import pare
+from tidepool.ledger.buffer import Buffer
 from tidepool.ledger.journal import Recorder
+
+if TYPE_CHECKING:
+    from tidepool.ledger.store import Store
 
 URL_VARIABLE = "TIDEPOOL_LEDGER"
 _WATCH_SECONDS = 60
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 1.0
+_PAGE = 500
+_MOST_READ = 1000
 _log = logging.getLogger("tidepool.watch")
 
 Request = Callable[..., Any]
@@ -41,8 +49,12 @@ class Gone(Exception):
     """The API server no longer has the changes since the last list: list again."""
 
 
+Change = tuple[str, Object, float]
+"""A change's kind, the object after it, and when it came."""
+
+
 class Handler(Protocol):
-    """Takes in the objects of a watch; times in Unix seconds."""
+    """Takes in the objects of a watch; times in Unix seconds. What it was told is in the ledger after `in_step`."""
 
     def listed(self, things: list[Object], now: float, /) -> None: ...
 
@@ -60,12 +72,12 @@ def follow(request: Request, handler: Handler, what: str) -> None:
             _log.info("watching %s", what)
             pause = _FIRST_PAUSE
             while True:
-                for kind, thing in changes(request, version):
-                    version = thing["metadata"]["resourceVersion"]
-                    if kind == "BOOKMARK":
-                        handler.in_step(time.time())
-                    else:
-                        handler.changed(kind, thing, time.time())
+                for batch in batches(changes(request, version)):
+                    for kind, thing, now in batch:
+                        version = thing["metadata"]["resourceVersion"]
+                        if kind != "BOOKMARK":
+                            handler.changed(kind, thing, now)
+                    handler.in_step(batch[-1][2])
                 handler.in_step(time.time())
         except Gone:
             continue
@@ -77,9 +89,49 @@ def follow(request: Request, handler: Handler, what: str) -> None:
 
 
 def _list(request: Request, handler: Handler) -> str:
-    answer = json.loads(request(_preload_content=False, _request_timeout=(3, 30)).data)
-    handler.listed(answer["items"], time.time())
+    """All there is, by pages: whole objects of a large cluster would not fit."""
+    found: list[Object] = []
+    page: dict[str, Any] = {}
+    while True:
+        answer = json.loads(request(limit=_PAGE, **page, _preload_content=False, _request_timeout=(3, 30)).data)
+        found += (pare(each) for each in answer["items"])
+        rest = answer["metadata"].get("continue")
+        if not rest:
+            break
+        page = {"_continue": rest}
+    now = time.time()
+    handler.listed(found, now)
+    handler.in_step(now)
     return str(answer["metadata"]["resourceVersion"])
+
+
+def batches(found: Iterator[tuple[str, Object]]) -> Iterator[list[Change]]:
+    """The changes, together what came while the batch before was taken in; raises what `found` raises, after them."""
+    read: queue.Queue[Change | BaseException | None] = queue.Queue(_MOST_READ)
+
+    def reading() -> None:
+        try:
+            for kind, thing in found:
+                read.put((kind, thing, time.time()))
+            read.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised where the batches are asked for
+            read.put(error)
+
+    threading.Thread(target=reading, name="reading", daemon=True).start()
+    while True:
+        batch: list[Change] = []
+        last = read.get()
+        while isinstance(last, tuple):
+            batch.append(last)
+            if read.empty():
+                break
+            last = read.get()
+        if batch:
+            yield batch
+        if isinstance(last, BaseException):
+            raise last
+        if last is None:
+            return
 
 
 def changes(request: Request, version: str) -> Iterator[tuple[str, Object]]:
@@ -99,7 +151,7 @@ def changes(request: Request, version: str) -> Iterator[tuple[str, Object]]:
                 if change["object"].get("code") == 410:
                     raise Gone
                 raise OSError(change["object"].get("message", "the API server reported an error"))
-            yield change["type"], change["object"]
+            yield change["type"], pare(change["object"])
     finally:
         response.close()
         response.release_conn()
@@ -119,7 +171,7 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "reason", "") or error) or type(error).__name__
 
 
-def open_store(database: str) -> Ledger:
+def open_store(database: str) -> Store:
     """The ledger's database; `env` is the URL that the environment holds."""
     from tidepool.ledger.store import Store  # a file needs no SQLAlchemy
 
@@ -127,7 +179,7 @@ def open_store(database: str) -> Ledger:
 
 
 def watches(
-    api: client.CoreV1Api, recorder: Ledger, pools: Callable[[], Iterable[Pool]]
+    api: client.CoreV1Api, recorder: Recorder | Store, pools: Callable[[], Iterable[Pool]]
 ) -> tuple[tuple[Request, Handler, str], ...]:
     """What is watched, who takes it in, and its name in the log: nodes, pods of jobs, image pulls."""
 
@@ -143,8 +195,9 @@ def watches(
         chosen = f"involvedObject.kind=Pod,reason={PULLING}"
         return api.list_event_for_all_namespaces(field_selector=chosen, **options)
 
-    nodes = Nodes(recorder, read_node, pools)
-    pods = Pods(recorder, nodes.machine)
+    ledger = recorder if isinstance(recorder, Recorder) else Buffer(recorder)
+    nodes = Nodes(ledger, read_node, pools)
+    pods = Pods(ledger, nodes.machine)
     nodes.lost = pods.lost
     return (api.list_node, nodes, "nodes"), (list_pods, pods, "pods"), (list_pulls, Pulls(pods), "image pulls")
 
@@ -156,7 +209,7 @@ def add_ledger_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--database", help=f"URL of the ledger; `env`: from {URL_VARIABLE}, as it holds a password")
 
 
-def open_ledger(arguments: argparse.Namespace) -> Ledger:
+def open_ledger(arguments: argparse.Namespace) -> Recorder | Store:
     """The ledger that the arguments name."""
     return Recorder(arguments.events) if arguments.events else open_store(arguments.database)
 

@@ -39,7 +39,6 @@ def build(
         lake=Lake(uri=lake),
         spark_conf=dict(spark_conf or {}),
         queues=settings.services.airflow is not None,  # of another Airflow nobody here knows the pools
-        queues=settings.services.airflow is not None,  # of another Airflow nobody here knows the pools
     )
 
 

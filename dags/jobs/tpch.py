@@ -3,9 +3,9 @@
     tpch.py SCALE DATA RESULT
 
 SCALE: the data's scale factor; query 11 needs it. DATA: the URI of a folder with DATA/<table>.parquet for each of the
-eight tables. RESULT: the URI of the file to write: {"scale", "started" and "ready", Unix seconds of this program's start
-and of Spark's being there, "ended", "cores", "queries": {"1": {"seconds", "rows"}, …}}. Rows are lists of strings and
-null, in the queries' own order. `tidepool bench tpch` runs it.
+eight tables. RESULT: the URI of the file to write: {"scale", "started" and "ready", Unix seconds of this program's
+start and of Spark's being there, "ended", "cores", "queries": {"1": {"seconds", "rows"}, …}}. Rows are lists of strings
+and null, in the queries' own order. `tidepool bench tpch` runs it.
 """
 
 from __future__ import annotations

@@ -110,9 +110,9 @@ def measure(scale: Scale, folder: Path, progress: Progress) -> Figures:
             for manifest in _surroundings():
                 server.apply(manifest)
             cluster = Cluster(kubeconfig)
-            stack.enter_context(_kwok(kwok, kubeconfig, folder))
+            player = stack.enter_context(_kwok(kwok, kubeconfig, folder))
         keeper = stack.enter_context(Keeper(folder, kubeconfig))
-        arrivals = stack.enter_context(Arrivals(folder / "ledger.db"))
+        arrivals = stack.enter_context(Arrivals(folder / "ledger.db", player))
         with progress.step(f"{scale.nodes} nodes, and {scale.pods} pods, {scale.per_second:g} a second"):
             cluster.spread([_node(number) for number in range(scale.nodes)], 100.0, "/api/v1/nodes")
             pods = [_pod(document, number, scale.nodes) for number in range(scale.pods)]
@@ -230,8 +230,9 @@ class Cluster:
 class Arrivals:
     """When each event was first to be found in the ledger, by a reader of its own that looks 20 times a second."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, kwok: subprocess.Popen[bytes]) -> None:
         self._database = database
+        self._kwok = kwok
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self.seen: dict[tuple[str, str], float] = {}
@@ -252,6 +253,8 @@ class Arrivals:
         while left := sum((kind, subject) not in self.seen for subject in subjects):
             if left < missing:
                 deadline, missing = time.monotonic() + _WAIT_SECONDS, left
+            if self._kwok.poll() is not None:
+                raise ScaleError(f"kwok has ended by itself; its log is {self._database.with_name('kwok.log')}")
             if time.monotonic() > deadline:
                 log = self._database.with_name(_LOG)
                 raise ScaleError(f"{left} of {len(subjects)} {kind} never came; the keeper's log is {log}")
@@ -329,13 +332,13 @@ class Keeper:
 
 
 @contextlib.contextmanager
-def _kwok(binary: Path, kubeconfig: Path, folder: Path) -> Iterator[None]:
+def _kwok(binary: Path, kubeconfig: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     stages = shutil.copy(kwok_binary.SOURCES / "stages.yaml", folder)
-    command = [str(binary), f"--kubeconfig={kubeconfig}", f"--config={stages}", "--manage-all-nodes=true"]
+    command = [str(binary), f"--kubeconfig={kubeconfig}", f"--config={stages}"]
     with (folder / "kwok.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()

@@ -14,6 +14,9 @@ from tidepool.pod import label_value
 
 LEASE = LABEL_PREFIX + "lease"
 HOLDER = LABEL_PREFIX + "holder"
+DEADLINE = LABEL_PREFIX + "deadline"
+"""Annotation of a main pod: when its task must be done (RFC 3339)."""
+
 LEASE_SECONDS = 900.0
 """For how long a worker renews its pod's lease; a longer one is of a deferred task, which nobody renews."""
 

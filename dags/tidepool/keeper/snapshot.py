@@ -20,7 +20,18 @@ from kubernetes.client import (
 
 from tidepool.capacity import LABEL_PREFIX, TEAM_LABEL, Capacity
 from tidepool.keeper.facts import Object
-from tidepool.keeper.ownership import HOLDER, LEASE, OWNER_NAMES, Owner, Word, is_over, main_reference, node_name, stamp
+from tidepool.keeper.ownership import (
+    DEADLINE,
+    HOLDER,
+    LEASE,
+    OWNER_NAMES,
+    Owner,
+    Word,
+    is_over,
+    main_reference,
+    node_name,
+    stamp,
+)
 from tidepool.keeper.reaper import Action, Finding, World, is_any_unwell
 from tidepool.ledger.events import Ledger
 from tidepool.pod import label_value
@@ -35,7 +46,7 @@ _METADATA = (
     *("name", "namespace", "uid", "resourceVersion", "labels"),
     *("creationTimestamp", "deletionTimestamp", "ownerReferences"),
 )
-_ANNOTATIONS = (*OWNER_NAMES, LEASE, HOLDER)
+_ANNOTATIONS = (*OWNER_NAMES, LEASE, HOLDER, DEADLINE)
 
 
 def slim(thing: Object) -> Object:

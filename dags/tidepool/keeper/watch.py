@@ -27,6 +27,7 @@ from tidepool import capacity
 from tidepool.capacity import TEAM_LABEL, Pool
 from tidepool.keeper.facts import PULLING, Object
 from tidepool.keeper.observers import Nodes, Pods, Pulls
+from tidepool.keeper.pace import Pace
 from tidepool.keeper.paring import pare
 from tidepool.ledger.buffer import Buffer
 from tidepool.ledger.journal import Recorder
@@ -63,12 +64,14 @@ class Handler(Protocol):
     def in_step(self, now: float, /) -> None: ...
 
 
-def follow(request: Request, handler: Handler, what: str) -> None:
-    """List and watch until the process ends; any failure of the connection is waited out."""
+def follow(request: Request, handler: Handler, what: str, pace: Pace | None = None) -> None:
+    """List and watch until the process ends; any failure of the connection is waited out. pace: told how it goes."""
+    pace = pace or Pace()
     pause = _FIRST_PAUSE
     while True:
         try:
             version = _list(request, handler)
+            pace.in_step(what, time.time())
             _log.info("watching %s", what)
             pause = _FIRST_PAUSE
             while True:
@@ -78,7 +81,9 @@ def follow(request: Request, handler: Handler, what: str) -> None:
                         if kind != "BOOKMARK":
                             handler.changed(kind, thing, now)
                     handler.in_step(batch[-1][2])
+                    pace.wrote(what, batch[0][2], time.time())
                 handler.in_step(time.time())
+                pace.in_step(what, time.time())
         except Gone:
             continue
         except (ApiException, urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError) as error:

@@ -9,13 +9,14 @@ worker died, is gone after the time that the job was expected to take.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from tidepool.capacity import Budget
+from tidepool.capacity import Budget, Pool
+from tidepool.sizing import SMALLEST_JOB_CPU_MILLIS, Placement
 
 SPENT = "spent"
 RESERVED = "reserved."
@@ -66,7 +67,7 @@ class Word(StrEnum):
     GO = "go"
     WAIT = "wait"
     FAIL = "fail"
-    UNKNOWN = "unknown"  # there is a hard limit, and nobody knows what was spent
+    UNKNOWN = "unknown"  # there is a hard limit at which it fails, and nobody knows what was spent
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,18 @@ def period(per: str, now: float) -> tuple[float, float]:
     return first.timestamp(), after.timestamp()
 
 
+def usd_per_hour(placements: Sequence[tuple[Placement, int]]) -> float:
+    """What a job's pods cost an hour on the dearest of their pools; by placement, and how many of each."""
+    return sum(count * max(pool.usd_per_hour * share(each, pool) for pool in each.pools) for each, count in placements)
+
+
+def share(placement: Placement, pool: Pool) -> float:
+    """The part of a machine that a pod holds, as it is billed (tidepool.ledger.attribution)."""
+    if pool.cpu_millis - placement.cpu_millis < SMALLEST_JOB_CPU_MILLIS or not pool.memory_bytes:
+        return 1.0
+    return min(1.0, max(placement.cpu_millis / pool.cpu_millis, placement.memory_bytes / pool.memory_bytes))
+
+
 def verdict(budgets: Mapping[str, Budget], spending: Spending, asked: Reservation, now: float) -> Verdict:
     """Whether a job that counts towards these budgets, and asks for so much, may start now.
 
@@ -105,14 +118,18 @@ def verdict(budgets: Mapping[str, Budget], spending: Spending, asked: Reservatio
     after.
     """
     warnings: list[str] = []
-    unknown: list[str] = []
+    unknown: list[tuple[str, str]] = []
     over: list[tuple[str, str]] = []
     for name, budget in budgets.items():
         begin, end = period(budget.per, now)
         figure = spending.figures.get(name)
         missing = _missing(figure, spending, begin, now)
         if figure is None or missing:
-            (unknown if budget.hard_usd else warnings).append(f"budget {name!r}: {missing}")
+            words = f"budget {name!r}: {missing}"
+            if budget.hard_usd:
+                unknown.append((budget.at_limit, words))
+            else:
+                warnings.append(words)
             continue
         reserved = sum(each.left(spending.time) for each in spending.reserved.values() if budget.dag in ("", each.dag))
         total = figure.usd + reserved + asked.usd
@@ -125,7 +142,8 @@ def verdict(budgets: Mapping[str, Budget], spending: Spending, asked: Reservatio
         word = Word.FAIL if any(at_limit == "fail" for at_limit, _ in over) else Word.WAIT
         return Verdict(word, "; ".join(why for _, why in over), tuple(warnings))
     if unknown:
-        return Verdict(Word.UNKNOWN, "; ".join(unknown), tuple(warnings))
+        word = Word.UNKNOWN if any(at_limit == "fail" for at_limit, _ in unknown) else Word.WAIT
+        return Verdict(word, "; ".join(why for _, why in unknown), tuple(warnings))
     return Verdict(Word.GO, "", tuple(warnings))
 
 
@@ -163,6 +181,11 @@ def reserve(data: Mapping[str, str], pod: str, asked: Reservation, now: float) -
     }
     kept = {name: text for name, text in data.items() if name not in over}
     return {**kept, RESERVED + pod: json.dumps(asdict(asked), sort_keys=True)}
+
+
+def without(data: Mapping[str, str], pod: str) -> dict[str, str]:
+    """The ConfigMap's data with nothing set aside for the pod."""
+    return {name: text for name, text in data.items() if name != RESERVED + pod}
 
 
 def release(data: Mapping[str, str], pod: str, now: float) -> dict[str, str]:

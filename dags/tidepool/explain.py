@@ -70,6 +70,13 @@ def lines(found: Figures) -> list[str]:
     told.append(_retries(found["retries"]))
     if found["deadline"] is not None:
         told += _deadline(found["deadline"])
+    if override := found.get("override"):
+        said = [f"{name}={override[name]}" for name in ("memory", "cores", "market") if override[name]]
+        said += [f"pools={'+'.join(override['pools'])}"] if override["pools"] else []
+        told.append(
+            f"Overridden by `tidepool jobs right-size`: {', '.join(said)}, because {override['why']}. Its author's own "
+            "size comes back at the first lack of memory."
+        )
     return told
 
 

@@ -179,6 +179,13 @@ class Kubernetes:
             raise ApiException(status=409, reason="Conflict")
         self._store(body)
 
+    def patch_namespaced_config_map(self, name: str, namespace: str, body: dict[str, Any], **_: Any) -> None:
+        found = self.read_namespaced_config_map(name, namespace)
+        if body.get("metadata", {}).get("resourceVersion") not in (None, found.metadata.resource_version):
+            raise ApiException(status=409, reason="Conflict")
+        found.data = {key: text for key, text in {**found.data, **body["data"]}.items() if text is not None}
+        self._store(found)
+
     def _store(self, body: client.V1ConfigMap) -> None:
         metadata = client.V1ObjectMeta(name=body.metadata.name, resource_version=self._next())
         self.config_maps[body.metadata.name] = client.V1ConfigMap(metadata=metadata, data=dict(body.data))

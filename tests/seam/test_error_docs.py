@@ -22,8 +22,8 @@ TOLD = {"JobError", "CapacityError", "JobFailed", "NotOursError", "PodLaunchFail
 TOLD |= {"PodLaunchTimeoutException", "ValueError"}
 """Exceptions that an author of DAGs meets."""
 
-NOT_TOLD = {"AttributeError", "HTTPError", "UnknownPodError"}
-"""Of Python's own kind, retried inside, or of `tidepool check` and `explain`."""
+NOT_TOLD = {"AttributeError", "HTTPError", "UnknownPodError", "MissingError", "OverBudgetError"}
+"""Of Python's own kind, retried or told otherwise inside, or of `tidepool check` and `explain`."""
 
 UNKNOWN = "…"
 

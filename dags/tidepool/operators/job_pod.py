@@ -25,14 +25,16 @@ from tidepool.capacity import Capacity, Market, Pool
 from tidepool.explain import Figures, Part
 from tidepool.job import Job, quantity
 from tidepool.ladder import Breaker, Clocks, Rung
-from tidepool.operators import arguments, ending, evidence, lease, reattach
+from tidepool.operators import arguments, budget_gate, ending, evidence, lease, reattach, size_overrides
 from tidepool.operators.arguments import NO_POOL, REFUSED, RETRIES
 from tidepool.operators.breakers import Breakers
+from tidepool.operators.budget_gate import BudgetGate, OverBudgetError
 from tidepool.operators.launch import Launch, Limits
 from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, outlast
 from tidepool.operators.pod_watch import PodWatch
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
 from tidepool.outcome import Cause, JobFailed, Outcome, Seen
+from tidepool.overrides import Override
 from tidepool.queues import Claim
 from tidepool.result import result
 from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES, Attempt
@@ -125,6 +127,9 @@ class JobPodOperator(KubernetesPodOperator):
         self.deadline = deadline
         self.claim: Claim | None = None
         self._is_queued = airflow_pool == NO_POOL and given.get("pool_slots", 1) == 1
+        self.asked = job, market, placement
+        self.override: Override | None = None
+        self.sizes: tuple[tuple[Placement, int], ...] = ()
         self.take(capacity, (placement, 1))
         arguments.alert(self.get_dag(), self.task_id, deadline)
         self._attempt = 0
@@ -138,6 +143,7 @@ class JobPodOperator(KubernetesPodOperator):
         self._end: dict[str, Any] | None = None
         self._about_pod = False
         self._deferred_for: tuple[str, str] | None = None
+        self._gate: BudgetGate | None = None
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
@@ -161,7 +167,9 @@ class JobPodOperator(KubernetesPodOperator):
         self.placement = placement
 
     def take(self, capacity: Capacity, *placements: tuple[Placement, int]) -> None:
-        """Have Airflow start the task once there is room for these pods, unless its author said when."""
+        """The pods that the job has, and how many of each. Airflow starts the task once there is room for them, unless
+        its author said when."""
+        self.sizes = placements
         if self._is_queued and (found := queues.claim(placements, capacity)):
             self.claim, self.pool, self.pool_slots = found, found.queue.name, found.slots
 
@@ -173,7 +181,8 @@ class JobPodOperator(KubernetesPodOperator):
         """How it came to its size and its machines. rungs: of the ladder that an attempt has."""
         policy = self.retry_policy
         limits = policy.limits if isinstance(policy, CauseRetryPolicy) else None
-        return explain.figures(self.parts(), capacity_document.load(), rungs, limits, self.claim)
+        found = explain.figures(self.parts(), capacity_document.load(), rungs, limits, self.claim)
+        return found | {"override": dataclasses.asdict(self.override) if self.override else None}
 
     def market_now(self, context: Any) -> Market | None:
         """The market that its deadline demands ("on-demand") or allows ("spot"); None: the ladder decides."""
@@ -277,6 +286,7 @@ class JobPodOperator(KubernetesPodOperator):
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
         """Come back from the triggerer (deferrable=True) and conclude as `execute` does."""
+        self._context = context
         self._attempt = context["ti"].try_number
         self._about_pod = event.get("status") in ("timeout", "failed")
         self._deferred_for = (event["namespace"], event["name"])
@@ -326,7 +336,8 @@ class JobPodOperator(KubernetesPodOperator):
     def _prepared(self, context: Any) -> Launch:
         """This attempt's size and ladder, after what ended those before it; the log says what is different."""
         self._context = context
-        capacity = ladder.offered(capacity_document.load(), self.market, self.task_id)
+        size_overrides.take(self, context)
+        capacity = size_overrides.offered(self)
         self._attempts = remembered(context) or []
         most = context["ti"].max_tries
         if isinstance(most, int):
@@ -379,12 +390,26 @@ class JobPodOperator(KubernetesPodOperator):
                 )
         request = self.pod_request_obj
         self._check_killed()
+        self._admit(request.metadata.name)
         self.pod = request  # on_kill deletes it by its name, whether or not its creation was answered by then
         created = self._create_within_quota(request)
         if self._killed:
             outlast(lambda: self.pod_manager.delete_pod(created))
             self._check_killed()
         return self._follow(created)
+
+    def _admit(self, pod: str) -> None:
+        """Wait for the budgets that the job counts towards, or fail by them."""
+        context, rung = self._context, self._rung
+        try:
+            self._budgets().admit(pod, lambda: budget_gate.expected(self, context, rung), self._check_killed)
+        except OverBudgetError as error:
+            raise self._failed(Outcome(Cause.UNSCHEDULABLE, f"over its budget: {error}")) from error
+
+    def _budgets(self) -> BudgetGate:
+        if self._gate is None:
+            self._gate = budget_gate.gate(self, self._context)
+        return self._gate
 
     def _create_within_quota(self, request: V1Pod) -> V1Pod:
         """Create it, waiting for the team's other jobs where its quota is used up."""
@@ -434,10 +459,12 @@ class JobPodOperator(KubernetesPodOperator):
 
     def _concluded(self, run: Callable[[], Any], context: Any) -> Any:
         """What `run` returns, or JobFailed with the cause where the pod's end is why it did not return well."""
+        is_deferred = False
         try:
             returned = run()
         except TaskDeferred:
-            if not self._killed:
+            is_deferred = not self._killed
+            if is_deferred:
                 raise
         except AirflowSkipException:
             raise
@@ -451,6 +478,8 @@ class JobPodOperator(KubernetesPodOperator):
             return None
         finally:
             self._unfollow()
+            if self.pod is not None and not is_deferred:
+                self._budgets().release(self._pod_name())
         if self._killed:
             raise self._failed(ending.of_stop(context))
         return returned
@@ -462,8 +491,9 @@ class JobPodOperator(KubernetesPodOperator):
         where = {} if found is ending.WORKER_STOPPED else {"pool": pool.name, "market": pool.market}
         if where and found.cause in retries.PLATFORM and self.pod is not None:
             self.breakers.tell(pool.name, Breaker.lost)
-        capacity = ladder.offered(capacity_document.load(), self.market, self.task_id)
-        largest = ladder.largest(self.job, capacity)
+        if found.cause is Cause.OUT_OF_MEMORY:
+            size_overrides.roll_back(self, self._context, self._memory())
+        largest = ladder.largest(self.job, size_overrides.offered(self))
         return JobFailed(self._pod_name(), found, memory_bytes=self._memory(), largest_bytes=largest, **where)
 
     def _memory(self) -> int:

@@ -1,0 +1,147 @@
+"""Past runs, asked of the books: which tasks took and wasted most, the pods of some tasks, and what was spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from tidepool.history import FEW_SAMPLES, PodRecord
+from tidepool.ledger import schema
+from tidepool.ledger.attribution import BOOT, IDLE, JOB, PULL
+from tidepool.ledger.store import Store
+from tidepool.outcome import Cause
+
+MOST_PODS = 500
+"""Of one task: its last ones say enough, and a year of them would not fit the screen's patience."""
+
+_PICODOLLARS = 10**12
+_JOBS = schema.jobs
+_COLUMNS = (
+    *(_JOBS.c[name] for name in ("dag", "task", "run", "attempt", "team", "namespace", "pool", "market")),
+    *(_JOBS.c[name] for name in ("instance_type", "queued", "started", "ended", "cause", "cpu_millis", "memory_bytes")),
+    *(_JOBS.c[name] for name in ("cpu_seconds_used", "memory_p99_bytes", "memory_peak_bytes", "samples")),
+    *(_JOBS.c[name] for name in ("held_seconds", "usd")),
+)
+
+Order = Literal["seconds", "waste"]
+Task = tuple[str, str]
+"""DAG and task."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What the pods of a team's DAG cost in some time. unpriced_seconds: of machines, which are not in usd."""
+
+    team: str
+    dag: str
+    usd: float
+    unpriced_seconds: float
+
+
+def heaviest(store: Store, order: Order, since: float, until: float, count: int, dag: str = "") -> list[Task]:
+    """The tasks whose pods ran longest in all, or wasted most, of those that ended between two times."""
+    ran = _JOBS.c.ended - _JOBS.c.started
+    weight: sa.ColumnElement[Any] = ran if order == "seconds" else _wasted(ran)
+    chosen = (
+        sa.select(_JOBS.c.dag, _JOBS.c.task)
+        .where(_ended(since, until), _JOBS.c.dag != "", _JOBS.c.started.is_not(None))
+        .group_by(_JOBS.c.dag, _JOBS.c.task)
+        .order_by(sa.func.sum(weight).desc(), _JOBS.c.dag, _JOBS.c.task)
+        .limit(count)
+    )
+    if dag:
+        chosen = chosen.where(_JOBS.c.dag == dag)
+    with store.reading() as connection:
+        return [(row.dag, row.task) for row in connection.execute(chosen)]
+
+
+def pods(
+    store: Store, task: Task, since: float = 0.0, until: float | None = None, most: int = MOST_PODS
+) -> list[PodRecord]:
+    """The last pods of a task that ended between two times, oldest first."""
+    chosen = (
+        sa.select(*_COLUMNS)
+        .where(_ended(since, until), _JOBS.c.dag == task[0], _JOBS.c.task == task[1])
+        .order_by(_JOBS.c.queued.desc())
+        .limit(most)
+    )
+    with store.reading() as connection:
+        return [PodRecord(*row) for row in reversed(connection.execute(chosen).all())]
+
+
+def similar(store: Store, task: Task, team: str, since: float, most: int = 200) -> list[PodRecord]:
+    """The last good pods of other tasks: of the same DAG, or else of the team, or else of anybody."""
+    base = (
+        sa.select(*_COLUMNS)
+        .where(
+            _ended(since, None),
+            _JOBS.c.cause == Cause.OK.value,
+            _JOBS.c.started.is_not(None),
+            _JOBS.c.dag != "",
+            sa.or_(_JOBS.c.dag != task[0], _JOBS.c.task != task[1]),
+        )
+        .order_by(_JOBS.c.queued.desc())
+        .limit(most)
+    )
+    with store.reading() as connection:
+        for narrower in (base.where(_JOBS.c.dag == task[0]), base.where(_JOBS.c.team == team), base):
+            if found := connection.execute(narrower).all():
+                return [PodRecord(*row) for row in found]
+    return []
+
+
+def overhead(store: Store, since_day: str) -> float | None:
+    """What machines for jobs cost while they booted and idled, as a share of what their jobs cost; None without any."""
+    costs = schema.costs
+    chosen = (
+        sa.select(costs.c.category, sa.func.sum(costs.c.picodollars))
+        .where(costs.c.day >= since_day, costs.c.category.in_((JOB, PULL, BOOT, IDLE)))
+        .group_by(costs.c.category)
+    )
+    with store.reading() as connection:
+        found = {category: float(money or 0) for category, money in connection.execute(chosen).tuples()}
+    held = found.get(JOB, 0.0) + found.get(PULL, 0.0)
+    return (found.get(BOOT, 0.0) + found.get(IDLE, 0.0)) / held if held else None
+
+
+def spent(store: Store, since_day: str) -> list[Spent]:
+    """What pods cost on that day (UTC, YYYY-MM-DD) and after it, by team and DAG."""
+    costs = schema.costs
+    sums = (sa.func.sum(costs.c.picodollars), sa.func.sum(costs.c.unpriced_seconds))
+    chosen = (
+        sa.select(costs.c.team, costs.c.dag, *sums)
+        .where(costs.c.day >= since_day, costs.c.pod_uid != "")
+        .group_by(costs.c.team, costs.c.dag)
+    )
+    with store.reading() as connection:
+        rows = connection.execute(chosen).tuples().all()
+    return [
+        Spent(team, dag, float(money or 0) / _PICODOLLARS, float(unpriced or 0)) for team, dag, money, unpriced in rows
+    ]
+
+
+def counted_until(store: Store, now: float) -> float:
+    """Until when (Unix seconds) the costs of all machines that are there are known."""
+    table = schema.machines
+    chosen = sa.select(sa.func.min(table.c.counted_until)).where(~table.c.is_over)
+    with store.reading() as connection:
+        first = connection.execute(chosen).scalar()
+    return now if first is None else min(now, float(first))
+
+
+def _ended(since: float, until: float | None) -> sa.ColumnElement[bool]:
+    is_after = _JOBS.c.ended >= since
+    return is_after if until is None else sa.and_(is_after, _JOBS.c.ended <= until)
+
+
+def _wasted(ran: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+    """What a pod cost for nothing: all of it where it failed, else the share of what it held that it did not use."""
+    is_measured = sa.and_(_JOBS.c.samples >= FEW_SAMPLES, ran > 0, _JOBS.c.cpu_millis > 0, _JOBS.c.memory_bytes > 0)
+    cpu = _JOBS.c.cpu_seconds_used * 1000.0 / (ran * _JOBS.c.cpu_millis)
+    memory = 1.0 * _JOBS.c.memory_p99_bytes / _JOBS.c.memory_bytes
+    used = sa.case((cpu > memory, cpu), else_=memory)
+    unused = sa.case((~is_measured, 0.0), (used > 1.0, 0.0), else_=1.0 - used)
+    usd = sa.func.coalesce(_JOBS.c.usd, 0.0)
+    return sa.case((_JOBS.c.cause != Cause.OK.value, usd), else_=usd * unused)

@@ -18,8 +18,12 @@ USER_ID = 185
 """Who jobs run as, in every image."""
 
 LAKE_VARIABLE = "TIDEPOOL_LAKE"
+CHECKPOINT_VARIABLE = "TIDEPOOL_CHECKPOINT"
 SCRATCH_FOLDER = "/tmp"  # noqa: S108 - an emptyDir of the pod's own, not the machine's
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+
+GRACE_SECONDS = 120
+"""From SIGTERM to SIGKILL: the whole notice of a spot machine. What does not handle SIGTERM ends at once."""
 
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _LABEL_LENGTH = 63
@@ -51,6 +55,7 @@ def manifest(placement: Placement, image: str, capacity: Capacity) -> dict[str, 
         },
         "spec": {
             "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
             "serviceAccountName": placement.tenant.service_account,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -92,6 +97,12 @@ def owner(dag: str, task: str, run: str, attempt: int, team: str) -> tuple[dict[
     names = {"owner-dag": dag, "owner-task": task, "owner-run": run, "attempt": str(attempt)}
     annotations = {LABEL_PREFIX + key: value for key, value in names.items()} | {TEAM_LABEL: team}
     return {key: label_value(value) for key, value in annotations.items()}, annotations
+
+
+def checkpoint_folder(lake: str, dag: str, task: str, run: str, map_index: int) -> str:
+    """Where in the lake the attempts of one task in one run leave what the next one needs (dags/jobs/checkpoint.py)."""
+    names = [dag, task, run] + ([str(map_index)] if map_index >= 0 else [])
+    return "/".join((lake.rstrip("/"), "checkpoints", *(label_value(name) for name in names)))
 
 
 def label_value(text: str) -> str:

@@ -53,7 +53,7 @@ def test_every_program_of_the_examples_is_a_job_of_the_images() -> None:
         for word in task.arguments
         if word.startswith(f"{FOLDER}/")
     ]
-    assert len(words) == 5
+    assert len(words) == 6
     assert [word for word in words if not (DAGS / "jobs" / Path(word).relative_to(FOLDER)).is_file()] == []
 
 

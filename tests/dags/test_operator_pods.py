@@ -90,7 +90,8 @@ def test_the_authors_own_arguments_are_added_and_take_nothing_away() -> None:
     assert container["image"] == "mine/spark:1"
     assert container["args"][-3:] == ["/opt/tidepool/jobs/a.py", "--day", "{{ ds }}"]
     assert "spark.sql.shuffle.partitions=99" in container["args"]
-    assert [item["name"] for item in container["env"]] == ["HOME", "PYTHONUNBUFFERED", "TIDEPOOL_LAKE", "A"]
+    names = [item["name"] for item in container["env"]]
+    assert names == ["HOME", "PYTHONUNBUFFERED", "TIDEPOOL_LAKE", "A", "TIDEPOOL_CHECKPOINT"]
     assert [item["key"] for item in pod["spec"]["tolerations"]] == ["tidepool.dev/pool", "tidepool.dev/pool", "gpu"]
     assert pod["metadata"]["labels"]["mine"] == "yes"
     assert pod["spec"]["priorityClassName"] == "tidepool-job-high"
@@ -160,6 +161,17 @@ def test_default_args_of_the_dag_win_over_tidepools_defaults() -> None:
     assert operator.schedule_timeout_seconds == 60
     assert operator.on_finish_action.value == "keep_pod"
     assert operator.placement.memory_bytes == 2 * 1024**3
+
+
+def test_every_attempt_of_a_task_in_a_run_finds_the_same_folder_for_checkpoints_unless_the_author_names_one() -> None:
+    def folder(**asked: Any) -> set[str]:
+        pods = [pod_of(JobPodOperator(task_id="t", image="i:1", **asked), attempt=attempt) for attempt in (1, 2)]
+        found = [{each["name"]: each["value"] for each in pod["spec"]["containers"][0]["env"]} for pod in pods]
+        return {each["TIDEPOOL_CHECKPOINT"] for each in found}
+
+    assert len(folder()) == 1
+    assert folder().pop().endswith("/checkpoints/d/t/r")
+    assert folder(env_vars={"TIDEPOOL_CHECKPOINT": "s3a://mine"}) == {"s3a://mine"}
 
 
 def test_pool_is_the_machines_and_airflow_pool_is_airflows() -> None:

@@ -75,6 +75,7 @@ def test_the_whole_pod(capacity: Capacity) -> None:
         },
         "spec": {
             "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 120,
             "serviceAccountName": "job",
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
@@ -187,3 +188,13 @@ def test_pod_security_restricted_admits_the_pod(capacity: Capacity) -> None:
 def test_isolation_never_uses_pod_affinity(capacity: Capacity) -> None:
     spec = pods.manifest(place(Job("t"), capacity), "image:1", capacity)["spec"]
     assert list(spec["affinity"]) == ["nodeAffinity"]
+
+
+def test_each_task_of_each_run_has_a_folder_of_its_own_for_checkpoints() -> None:
+    runs = [("d", "t", "manual__2026-11-22T10:00:00+00:00", -1), ("d", "t", "manual__2026-11-22T10:00:00+00:00", 0)]
+    runs += [("d", "t", "manual__2026-11-22T10:00:01+00:00", -1), ("d", "t.u", "r", -1), ("d.t", "u", "r", -1)]
+    folders = [pods.checkpoint_folder("hdfs://namenode:8020/lake/", *run) for run in runs]
+    assert len(set(folders)) == len(runs)
+    for folder in folders:
+        assert folder.startswith("hdfs://namenode:8020/lake/checkpoints/d")
+        assert ":" not in folder.removeprefix("hdfs://namenode:8020"), "HDFS has no colons in names"

@@ -117,7 +117,8 @@ def test_what_the_author_puts_into_the_pod_the_executors_have_too() -> None:
         )
     )
     spec = executor_of(driver)["spec"]
-    assert [each["name"] for each in spec["containers"][0]["env"]] == ["HOME", "PYTHONUNBUFFERED", "TIDEPOOL_LAKE", "A"]
+    names = [each["name"] for each in spec["containers"][0]["env"]]
+    assert names == ["HOME", "PYTHONUNBUFFERED", "TIDEPOOL_LAKE", "A", "TIDEPOOL_CHECKPOINT"]
     assert [each["key"] for each in spec["tolerations"]].count("mine") == 1
     assert [each["name"] for each in spec["volumes"]] == ["scratch", "more"]
     assert [each["name"] for each in spec["containers"][0]["volumeMounts"]] == ["scratch", "more"]

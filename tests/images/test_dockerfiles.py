@@ -42,7 +42,8 @@ def test_an_image_runs_under_an_init_process_as_a_user_without_rights(dockerfile
     users = [line for line in lines(dockerfile) if line.startswith("USER")]
     assert len(users) == 1
     assert re.fullmatch(r"USER [1-9]\d+:\d+", users[0])
-    assert 'ENTRYPOINT ["/usr/bin/tini", "--"]' in lines(dockerfile)
+    (entry,) = [line for line in lines(dockerfile) if line.startswith("ENTRYPOINT")]
+    assert entry.startswith('ENTRYPOINT ["/usr/bin/tini", "--"')
 
 
 def test_spark_runs_as_the_user_that_jobs_run_as() -> None:
@@ -54,6 +55,8 @@ def test_every_python_package_of_an_image_is_pinned(dockerfile: Path) -> None:
     installs = [line for line in lines(dockerfile) if "pip install" in line]
     for install in installs:
         words = shlex.split(install.split("pip install", 1)[1].split("&&")[0])
+        if "--require-hashes" in words:
+            continue
         packages = [word for word in words if not word.startswith(("-", "/"))]
         assert packages
         assert all("==" in package for package in packages), packages

@@ -14,7 +14,7 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.sdk import RetryPolicy
 from airflow.sdk.definitions.mappedoperator import OperatorPartial
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException, TaskDeferred
-from kubernetes.client import ApiClient, V1Pod
+from kubernetes.client import ApiClient, V1EnvVar, V1Pod
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
@@ -223,11 +223,23 @@ class JobPodOperator(KubernetesPodOperator):
                 **annotations,
                 lease.LEASE: lease.until(lease.LEASE_SECONDS),
             }
+            self._add_checkpoint(pod, context)
             if self.random_name_suffix:
                 base = pod.metadata.name.rpartition("-")[0]
                 owner = (ti.dag_id, ti.task_id, context["run_id"], ti.map_index, ti.try_number)
                 pod.metadata.name = reattach.pod_name(base, *owner)
         return pod
+
+    def _add_checkpoint(self, pod: V1Pod, context: Any) -> None:
+        """Tell the program where it finds what an earlier attempt has done, and leaves it for the next."""
+        lake, ti = capacity_document.load().lake, context["ti"]
+        if lake is None:
+            return
+        folder = pods.checkpoint_folder(lake.uri, ti.dag_id, ti.task_id, context["run_id"], ti.map_index)
+        for container in pod.spec.containers:
+            given = container.env or []
+            if container.name == self.base_container_name and pods.CHECKPOINT_VARIABLE not in [e.name for e in given]:
+                container.env = [*given, V1EnvVar(name=pods.CHECKPOINT_VARIABLE, value=folder)]
 
     def get_or_create_pod(self, pod_request_obj: V1Pod, context: Any) -> V1Pod:
         """The pod that an earlier attempt left running, else a new one; watched from here on."""

@@ -12,6 +12,7 @@ from infra.services.autoscaler import Autoscaler, AutoscalerRelease
 from infra.services.gpu import DevicePlugin
 from infra.services.hdfs import Hdfs, HdfsArgs
 from infra.services.history_server import HistoryServer, HistoryServerArgs
+from infra.services.keeper import Keeper, KeeperArgs
 from infra.services.monitoring import Monitoring, MonitoringArgs
 from infra.services.placement import Placement
 from infra.services.platform import Platform
@@ -64,7 +65,9 @@ if cloud.gpu_selectors:
 if services.hdfs:
     Hdfs("hdfs", HdfsArgs(services.hdfs, cloud.images["hdfs"], system, cloud.storage_class, {}), opts=after)
 if services.monitoring:
-    Monitoring("monitoring", MonitoringArgs(services.monitoring, system, cloud.storage_class, charts), opts=inside)
+    has_keeper = services.keeper is not None and services.keeper.replicas > 0
+    monitoring = MonitoringArgs(services.monitoring, system, cloud.storage_class, charts, has_keeper)
+    Monitoring("monitoring", monitoring, opts=inside)
 if services.spark_operator:
     SparkOperator("spark-operator", [naming.tenant_namespace(each) for each in stack.tenants], system, charts, after)
 if services.history_server:
@@ -94,6 +97,24 @@ if services.airflow:
             metrics=services.monitoring is not None,
             chart_sources=charts,
             identity=cloud.identity.get(naming.AIRFLOW_API_SERVICE_ACCOUNT, {}),
+        ),
+        opts=after,
+    )
+
+if services.keeper:
+    Keeper(
+        "keeper",
+        KeeperArgs(
+            settings=services.keeper,
+            image=cloud.images.get("keeper"),
+            namespaces=[naming.tenant_namespace(each) for each in stack.tenants],
+            database_connection=cloud.database_connection,
+            database_secret=cloud.database_secret,
+            storage_class=cloud.storage_class,
+            placement=system,
+            has_airflow=services.airflow is not None,
+            metrics=services.monitoring is not None,
+            identity=cloud.identity.get(naming.KEEPER_SERVICE_ACCOUNT, {}),
         ),
         opts=after,
     )

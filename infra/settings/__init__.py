@@ -38,6 +38,7 @@ OPTIONAL: dict[str, Any] = {
     "airflow": {},
     "hdfs": {},
     "monitoring": {},
+    "keeper": {},
     "spark_operator": False,
     "history_server": False,
     "chart_sources": {},
@@ -124,6 +125,14 @@ def _cloud(top: Table, images: Images) -> AwsCloud | ExistingCloud | None:
 
 def _check(top: Table, cloud: AwsCloud | ExistingCloud, images: Images, lake: Lake, deployed: Services) -> None:
     """What the services, the lake and the images need of the cloud."""
+    has_database = cloud.database is not None if isinstance(cloud, AwsCloud) else bool(cloud.database_secret)
+    if deployed.keeper is not None and deployed.keeper.replicas > 1 and not has_database:
+        top.problem(
+            "tidepool:keeper.replicas",
+            deployed.keeper.replicas,
+            "1 at most without a database (tidepool:database or tidepool:database_secret): its ledger is then a file "
+            "on a volume, which one pod has",
+        )
     if isinstance(cloud, AwsCloud):
         if deployed.airflow is not None and cloud.database is None:
             top.missing_key("tidepool:database", "there where tidepool:airflow is; Airflow keeps its state in it")

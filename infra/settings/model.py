@@ -236,11 +236,27 @@ class Tenant:
 
 
 @dataclass(frozen=True)
+class JobBudget:
+    """What the jobs of a team, of a DAG, or of both may cost in a day or month (UTC); empty: anybody's.
+
+    At the soft limit tasks say so, at the hard one none starts: it fails, or waits. 0: no such limit.
+    """
+
+    team: str
+    dag: str
+    per: Literal["day", "month"]
+    soft_usd: float
+    hard_usd: float
+    at_limit: Literal["fail", "wait"]
+
+
+@dataclass(frozen=True)
 class Jobs:
-    """Defaults of jobs. default_tenant: whose a job is that names no team."""
+    """Defaults of jobs. default_tenant: whose a job is that names no team. budgets: what jobs may cost, by name."""
 
     default_tenant: str
     schedule_timeout_seconds: int
+    budgets: dict[str, JobBudget] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -288,12 +304,35 @@ class Monitoring:
 
 
 @dataclass(frozen=True)
+class AirflowElsewhere:
+    """An Airflow that this program does not deploy. secret: in the platform's namespace: `username`, `password`."""
+
+    url: str
+    secret: str
+
+
+@dataclass(frozen=True)
+class Keeper:
+    """The keeper. replicas: one is active, the others wait; 0: only its rights are made, for one that runs elsewhere.
+
+    volume_gib: of the ledger, where the environment has no database. dry_run: the reaper removes nothing.
+    airflow: whom it asks about tasks; None: the environment's own, if it has one.
+    """
+
+    replicas: int
+    volume_gib: int
+    dry_run: bool
+    airflow: AirflowElsewhere | None
+
+
+@dataclass(frozen=True)
 class Services:
     """What is deployed besides what always is; None or False: not."""
 
     airflow: Airflow | None
     hdfs: Hdfs | None
     monitoring: Monitoring | None
+    keeper: Keeper | None
     spark_operator: bool
     history_server: bool
     chart_sources: dict[str, str] = field(default_factory=dict)  # chart's name to a mirror: https://… or oci://…

@@ -8,10 +8,23 @@ from typing import Any
 from infra.naming import DNS_LABEL, PLATFORM_NAMESPACE, PROJECT, tenant_namespace
 from infra.services import charts
 from infra.settings import patterns
-from infra.settings.model import Airflow, GitDags, Hdfs, Images, Jobs, Lake, Monitoring, Services, Tenant
-from infra.settings.strict import Table
+from infra.settings.model import (
+    Airflow,
+    AirflowElsewhere,
+    GitDags,
+    Hdfs,
+    Images,
+    JobBudget,
+    Jobs,
+    Keeper,
+    Lake,
+    Monitoring,
+    Services,
+    Tenant,
+)
+from infra.settings.strict import Table, near
 
-OWN_IMAGES = ("spark", "airflow", "hdfs", "dask", "h2o")
+OWN_IMAGES = ("spark", "airflow", "hdfs", "keeper", "dask", "h2o")
 """The images of this repository, which `images.build` builds and pushes."""
 
 RESERVED_TENANTS = ("airflow", "hdfs", "monitoring", "platform", "system")
@@ -32,7 +45,12 @@ OWN_HDFS_LAKE = "/lake"
 
 def wanted_images(deployed: Services) -> tuple[str, ...]:
     """Those of this repository's images that an environment with these services can't do without."""
-    there = {"spark": True, "airflow": deployed.airflow is not None, "hdfs": deployed.hdfs is not None}
+    there = {
+        "spark": True,
+        "airflow": deployed.airflow is not None,
+        "hdfs": deployed.hdfs is not None,
+        "keeper": deployed.keeper is not None and deployed.keeper.replicas > 0,
+    }
     return tuple(name for name in OWN_IMAGES if there.get(name, False))
 
 
@@ -88,8 +106,34 @@ def jobs(body: Table, names: tuple[str, ...]) -> Jobs:
     timeout = body.integer("schedule_timeout_seconds", 60, 24 * 3600, default=1800)
     if default and names and default not in names:
         body.problem("default_tenant", default, f"one of tenants: {', '.join(names)}")
+    listed = body.optional("budgets")
+    budgets = {} if listed is None else {each: _budget(each, listed, names) for each in listed.names()}
     body.done()
-    return Jobs(default_tenant=default, schedule_timeout_seconds=timeout)
+    return Jobs(default_tenant=default, schedule_timeout_seconds=timeout, budgets=budgets)
+
+
+def _budget(name: str, listed: Table, teams: tuple[str, ...]) -> JobBudget:
+    if not re.fullmatch(DNS_LABEL, name):
+        listed.problem(name, name, f"a name of {patterns.LABEL_WORDS}")
+    body = listed.table(name)
+    per: Any = body.choice("per", ("day", "month"))
+    at_limit: Any = body.choice("at_limit", ("fail", "wait"), default="fail")
+    found = JobBudget(
+        team=body.string("team", default=""),
+        dag=body.string("dag", default=""),
+        per=per,
+        soft_usd=body.number("soft_usd", 0, 1e9, default=0.0),
+        hard_usd=body.number("hard_usd", 0, 1e9, default=0.0),
+        at_limit=at_limit,
+    )
+    body.done()
+    if found.team and teams and found.team not in teams:
+        body.problem("team", found.team, f"one of tenants: {', '.join(teams)}{near(found.team, teams)}")
+    if not (found.soft_usd or found.hard_usd) and not (body.wrong("soft_usd") or body.wrong("hard_usd")):
+        body.missing_key("hard_usd", "a number above 0, or soft_usd is: else it limits nothing")
+    if found.soft_usd and 0 < found.hard_usd <= found.soft_usd:
+        body.problem("soft_usd", found.soft_usd, f"less than hard_usd, which is {found.hard_usd:g}")
+    return found
 
 
 def lake(body: Table | None, hdfs: Hdfs | None) -> Lake:
@@ -123,6 +167,7 @@ def services(top: Table) -> Services:
         airflow=_airflow(top.optional("tidepool:airflow")),
         hdfs=_hdfs(top.optional("tidepool:hdfs")),
         monitoring=_monitoring(top.optional("tidepool:monitoring")),
+        keeper=_keeper(top.optional("tidepool:keeper")),
         spark_operator=top.boolean("tidepool:spark_operator", default=False),
         history_server=top.boolean("tidepool:history_server", default=False),
         chart_sources=_chart_sources(top.optional("tidepool:chart_sources")),
@@ -162,9 +207,7 @@ def _check_shares(body: Table, found: dict[str, Tenant]) -> None:
         terms = " + ".join(f"{name} {percent}" for name, percent in shares.items())
         rest = f", so that something is left for {', '.join(without)}" if without else ""
         last = next(reversed(shares))
-        body.problem(
-            f"{last}.share", shares[last], f"smaller: all shares together are {most} at most ({terms}){rest}"
-        )
+        body.problem(f"{last}.share", shares[last], f"smaller: all shares together are {most} at most ({terms}){rest}")
 
 
 def _airflow(body: Table | None) -> Airflow | None:
@@ -214,3 +257,24 @@ def _monitoring(body: Table | None) -> Monitoring | None:
     )
     body.done()
     return monitoring
+
+
+def _keeper(body: Table | None) -> Keeper | None:
+    if body is None:
+        return None
+    elsewhere = body.optional("airflow")
+    airflow = None
+    if elsewhere is not None:
+        airflow = AirflowElsewhere(
+            url=elsewhere.string("url", r"https?://[^\s/]\S*", "a URL that begins with http:// or https://"),
+            secret=elsewhere.string("secret", DNS_LABEL, "the name of a Secret"),
+        )
+        elsewhere.done()
+    keeper = Keeper(
+        replicas=body.integer("replicas", 0, 3),
+        volume_gib=body.integer("volume_gib", 1, 65536, default=5),
+        dry_run=body.boolean("dry_run", default=False),
+        airflow=airflow,
+    )
+    body.done()
+    return keeper

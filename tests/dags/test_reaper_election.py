@@ -17,6 +17,7 @@ from kubernetes.client import ApiException
 
 from tests.dags.reaper_objects import NOW, job, node
 from tidepool.keeper import __main__ as keeper
+from tidepool.keeper import watch
 from tidepool.keeper.election import LEASE_SECONDS, RENEW_SECONDS, STEP_SECONDS, Election
 from tidepool.keeper.ownership import Owner, Word
 from tidepool.keeper.reaping import Reaper
@@ -211,6 +212,7 @@ class Api:
         self.pods = list(pods)
         self.deleted: list[str] = []
         self.over = threading.Event()
+        self.configuration = client.Configuration()
 
     def _list(self, items: list[Any], watch: bool = False, **_: Any) -> Any:
         if self.over.is_set():
@@ -256,10 +258,11 @@ def test_the_keeper_records_and_reaps(
         monkeypatch.setattr(client, name, lambda _: api)
     monkeypatch.setattr(keeper, "word", lambda *_: lambda owner: Word.OVER)
     monkeypatch.setattr(Reaper, "run", _often(Reaper.run))
+    monkeypatch.setattr(keeper.Usage, "run", lambda _: api.over.wait())
     events = tmp_path / "events.jsonl"
     arguments = keeper.parser().parse_args(["--events", str(events), *(["--dry-run"] if dry_run else [])])
-    threads = keeper.start(arguments, api, None)
-    assert len(threads) == 4
+    threads = keeper.start(arguments, api, None, watch.open_ledger(arguments))
+    assert {thread.name for thread in threads} >= {"nodes", "pods", "image pulls", "reaper"}
 
     def kinds() -> set[str]:
         return {event.kind for event in journal.read(events)}

@@ -35,11 +35,14 @@ SECTIONS = {
     "tenants": (EKS, "tenants.jobs"),
     "images": (EKS, "images"),
     "jobs": (EKS, "jobs"),
+    "jobs.budgets": (EKS, "jobs.budgets.daily"),
     "lake": (EKS, "lake"),
     "airflow": (EKS, "airflow"),
     "airflow.dags": (EKS, "airflow.dags"),
     "hdfs": (EKS, "hdfs"),
     "monitoring": (EKS, "monitoring"),
+    "keeper": (EKS, "keeper"),
+    "keeper.airflow": (EKS, "keeper.airflow"),
 }
 """Headings of the tables: a case with all keys of the section, and the section's place in it."""
 

@@ -14,6 +14,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kubernetes import client, config
 
@@ -26,6 +27,10 @@ from tidepool.keeper.ownership import Owner, Word
 from tidepool.keeper.reaping import Reaper
 from tidepool.keeper.snapshot import Cluster, Mirror
 from tidepool.keeper.usage import Kubelets, Usage
+from tidepool.ledger.journal import Recorder
+
+if TYPE_CHECKING:
+    from tidepool.ledger.store import Store
 
 TOKEN_VARIABLE = "TIDEPOOL_AIRFLOW_TOKEN"  # noqa: S105 (names of variables)
 USER_VARIABLE, PASSWORD_VARIABLE = "TIDEPOOL_AIRFLOW_USER", "TIDEPOOL_AIRFLOW_PASSWORD"
@@ -52,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help=f"instead of {PASSWORD_VARIABLE}: the passwords by user that Airflow's simple auth manager writes (JSON)",
     )
+    made.add_argument("--listen", metavar="HOST:PORT", help="serve the page, /metrics and /healthz there; else nowhere")
     made.add_argument("--dry-run", action="store_true", help="write down what would be removed, and remove nothing")
     made.add_argument(
         "--lease",
@@ -69,6 +75,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     api_client = connect(arguments.kubeconfig)
     logging.getLogger("urllib3").setLevel(logging.ERROR)  # the client made it report every try
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
@@ -79,7 +86,8 @@ def main() -> None:
         namespace, _, name = arguments.lease.partition("/")
         leases = client.CoordinationV1Api(api_client)
         chosen = Election(leases, namespace, name, arguments.identity or own)
-    is_over = lead(chosen, stopped, lambda: start(arguments, api_client, chosen))
+    ledger = watch.open_ledger(arguments)  # one that can't be used is said before it leads
+    is_over = lead(chosen, stopped, lambda: start(arguments, api_client, chosen, ledger))
     if chosen is not None and is_over:
         chosen.release()
     os._exit(0 if is_over else 1)  # the watches would go on forever
@@ -109,10 +117,9 @@ def lead(
 
 
 def start(
-    arguments: argparse.Namespace, api_client: client.ApiClient, chosen: Election | None
+    arguments: argparse.Namespace, api_client: client.ApiClient, chosen: Election | None, ledger: Recorder | Store
 ) -> list[threading.Thread]:
     """Recorder and reaper, each watch and the reaper in a thread of its own."""
-    ledger = watch.open_ledger(arguments)
     core = client.CoreV1Api(api_client)
 
     def document() -> Capacity:
@@ -137,6 +144,11 @@ def start(
     threads.append(threading.Thread(target=reaper.run, name="reaper", daemon=True))
     measured = Usage(kept_nodes, kept_pods, ledger, Kubelets(api_client.configuration).summary)
     threads.append(threading.Thread(target=measured.run, name="usage", daemon=True))
+    if not isinstance(ledger, Recorder):
+        from tidepool.keeper.spending import Publisher  # a file needs no SQLAlchemy
+
+        published = Publisher(ledger, core, document, may_act)
+        threads.append(threading.Thread(target=published.run, name="spending", daemon=True))
     for thread in threads:
         thread.start()
     _log.info("looking every %g s for what belongs to nobody%s", reaping.EVERY_SECONDS, _mode(arguments.dry_run))

@@ -213,6 +213,9 @@ class Store:
 def _engine(url: str) -> sa.Engine:
     if "://" not in url:
         url = f"sqlite:///{Path(url).absolute()}"
+    for others in ("postgresql://", "postgresql+psycopg2://"):  # as Airflow's URL of the same database has it
+        if url.startswith(others):
+            url = "postgresql+psycopg://" + url.removeprefix(others)
     try:
         engine = sa.create_engine(url)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:

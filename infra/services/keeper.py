@@ -1,0 +1,321 @@
+"""The keeper: records what happens to machines and pods, removes what belongs to nobody, and shows what it all cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pulumi
+import pulumi_kubernetes as kubernetes
+
+from infra import naming
+from infra.services import network_policies
+from infra.services.airflow_values import DATABASE_KEY, USER_SECRET
+from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
+from infra.settings import model
+
+NAME = naming.KEEPER_SERVICE_ACCOUNT  # of everything here
+PORT = 8080
+USER_ID = 187
+"""Of the image `keeper`."""
+
+KUBELET_PORT = 10250
+AIRFLOW_URL = "http://airflow-api-server:8080"
+DATABASE_SECRET = "keeper-database"  # noqa: S105 (a name)
+CAPACITY_FOLDER, DATA_FOLDER = "/etc/tidepool", "/data"
+LABELS = {"app.kubernetes.io/name": NAME}
+
+READ_RULES: dict[str, list[str]] = {
+    "nodes": ["get", "list", "watch"],
+    "nodes/stats": ["get"],  # what pods used; unlike nodes/proxy it runs nothing in them
+    "pods": ["get", "list", "watch"],
+    "persistentvolumeclaims": ["get", "list"],
+    "events": ["list", "watch"],
+}
+"""Of the whole cluster: machines are nobody's namespace, and whether one is idle depends on everybody's pods."""
+
+REMOVE_RULES: dict[str, list[str]] = {"pods": ["delete"], "persistentvolumeclaims": ["delete"]}
+"""In the teams' namespaces only."""
+
+NODE_LEASES = "kube-node-lease"
+
+
+@dataclass(frozen=True)
+class KeeperArgs:
+    """image: of the keeper; none is needed where the settings have no replicas. namespaces: of the teams.
+
+    database_connection: SQLAlchemy URL, a secret; database_secret: the Secret that holds it instead; with neither the
+    ledger is a file on a volume of `storage_class`. has_airflow: the environment's own. metrics: a Prometheus in the
+    namespace `monitoring` collects them. identity: annotations of the ServiceAccount, where the cloud binds identities
+    by them. arguments: more of the command line, such as what the cloud can be asked.
+    """
+
+    settings: model.Keeper
+    image: pulumi.Input[str] | None
+    namespaces: Iterable[str]
+    database_connection: pulumi.Input[str] | None
+    database_secret: str
+    storage_class: str
+    placement: Placement
+    has_airflow: bool
+    metrics: bool
+    identity: Mapping[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+
+
+class Keeper(pulumi.ComponentResource):
+    """The rights, and with replicas the Deployment with its Service, connections and volume.
+
+    Raises ValueError for replicas without an image.
+    """
+
+    def __init__(self, name: str, args: KeeperArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tidepool:services:Keeper", name, {}, opts)
+        self._name, self._inside = name, pulumi.ResourceOptions(parent=self)
+        self._rights(args)
+        if args.settings.replicas:
+            if args.image is None:
+                raise ValueError("the keeper has no image: name one under images.references, or build them")
+            self._connections(args.metrics)
+            self._deploy(args, args.image)
+        self.register_outputs({})
+
+    def _rights(self, args: KeeperArgs) -> None:
+        metadata: Any = {**_named(), "annotations": dict(args.identity)}
+        kubernetes.core.v1.ServiceAccount(
+            f"{self._name}-account",
+            metadata=metadata,
+            automount_service_account_token=False,  # its pod mounts it
+            opts=self._inside,
+        )
+        role = kubernetes.rbac.v1.ClusterRole(
+            f"{self._name}-reader",
+            metadata={"name": "tidepool-keeper"},
+            rules=_rules(READ_RULES),
+            opts=self._inside,
+        )
+        kubernetes.rbac.v1.ClusterRoleBinding(
+            f"{self._name}-reader",
+            metadata={"name": "tidepool-keeper"},
+            role_ref=_reference("ClusterRole", role.metadata.name),
+            subjects=[_subject()],
+            opts=self._inside,
+        )
+        for namespace in args.namespaces:
+            self._role(f"remover-{namespace}", namespace, _rules(REMOVE_RULES))
+        self._role("node-leases", NODE_LEASES, [_rule("leases", ["get", "list"], "coordination.k8s.io")])
+        # What is to be created has no name yet, so that `create` can't be bound to one.
+        own = _rule("leases", ["get", "update"], "coordination.k8s.io", names=[naming.KEEPER_LEASE])
+        self._role("lease", naming.PLATFORM_NAMESPACE, [_rule("leases", ["create"], "coordination.k8s.io"), own])
+
+    def _role(self, suffix: str, namespace: str, rules: list[kubernetes.rbac.v1.PolicyRuleArgs]) -> None:
+        metadata: Any = {"name": "tidepool-keeper", "namespace": namespace}
+        role = kubernetes.rbac.v1.Role(f"{self._name}-{suffix}", metadata=metadata, rules=rules, opts=self._inside)
+        kubernetes.rbac.v1.RoleBinding(
+            f"{self._name}-{suffix}",
+            metadata=metadata,
+            role_ref=_reference("Role", role.metadata.name),
+            subjects=[_subject()],
+            opts=self._inside,
+        )
+
+    def _connections(self, metrics: bool) -> None:
+        for policy, spec in policies(metrics).items():
+            kubernetes.networking.v1.NetworkPolicy(
+                f"{self._name}-{policy}",
+                metadata={"name": policy, "namespace": naming.PLATFORM_NAMESPACE},
+                spec=spec,
+                opts=self._inside,
+            )
+        kubernetes.core.v1.Service(f"{self._name}-service", metadata=_named(), spec=service(), opts=self._inside)
+        kubernetes.policy.v1.PodDisruptionBudget(
+            f"{self._name}-budget",
+            metadata=_named(),
+            spec={"max_unavailable": 1, "selector": {"match_labels": LABELS}},
+            opts=self._inside,
+        )
+
+    def _deploy(self, args: KeeperArgs, image: pulumi.Input[str]) -> None:
+        before: list[pulumi.Resource] = []
+        database = args.database_secret
+        if args.database_connection is not None:
+            database = DATABASE_SECRET
+            before.append(
+                kubernetes.core.v1.Secret(
+                    f"{self._name}-database",
+                    metadata={"name": database, "namespace": naming.PLATFORM_NAMESPACE},
+                    string_data={DATABASE_KEY: args.database_connection},
+                    opts=self._inside,
+                )
+            )
+        if not database:
+            before.append(
+                kubernetes.core.v1.PersistentVolumeClaim(
+                    f"{self._name}-ledger",
+                    metadata={"name": "keeper-ledger", "namespace": naming.PLATFORM_NAMESPACE},
+                    spec=claim(args.settings.volume_gib, args.storage_class),
+                    # It waits for its pod, and what it holds outlives the keeper.
+                    opts=pulumi.ResourceOptions(
+                        parent=self,
+                        retain_on_delete=True,
+                    ),
+                )
+            )
+        kubernetes.apps.v1.Deployment(
+            f"{self._name}-deployment",
+            metadata=_named(),
+            spec=deployment(args, image, database),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=before),
+        )
+
+
+def service() -> Any:
+    """Specification of the Service: the page, the metrics and whether it is well."""
+    return {"type": "ClusterIP", "selector": LABELS, "ports": [{"name": "http", "port": PORT, "targetPort": "http"}]}
+
+
+def policies(metrics: bool) -> dict[str, Any]:
+    """Specifications of NetworkPolicies by name, beside the namespace's own: to kubelets, and for Prometheus."""
+    outside = {"ipBlock": {"cidr": "0.0.0.0/0", "except": [network_policies.LINK_LOCAL]}}
+    found: dict[str, Any] = {
+        "keeper-kubelets": {
+            "podSelector": {"matchLabels": LABELS},
+            "policyTypes": ["Egress"],
+            "egress": [{"to": [outside], "ports": [{"port": KUBELET_PORT, "protocol": "TCP"}]}],
+        }
+    }
+    if metrics:
+        monitoring = {network_policies.NAMESPACE_NAME_LABEL: naming.MONITORING_NAMESPACE}
+        found["keeper-metrics"] = {
+            "podSelector": {"matchLabels": LABELS},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {
+                    "from": [{"namespaceSelector": {"matchLabels": monitoring}}],
+                    "ports": [{"port": PORT, "protocol": "TCP"}],
+                }
+            ],
+        }
+    return found
+
+
+def claim(gib: int, storage_class: str) -> Any:
+    """Specification of the claim of the ledger's volume."""
+    spec: dict[str, Any] = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": f"{gib}Gi"}},
+    }
+    return spec | ({"storageClassName": storage_class} if storage_class else {})
+
+
+def deployment(args: KeeperArgs, image: pulumi.Input[str], database: str) -> Any:
+    """Specification of the Deployment. database: name of the Secret with its URL; empty: a file on the volume."""
+    one_at_a_time = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    return {
+        "replicas": args.settings.replicas,
+        "strategy": one_at_a_time if database else {"type": "Recreate"},
+        "selector": {"matchLabels": LABELS},
+        "template": {"metadata": {"labels": LABELS}, "spec": pod(args, image, database)},
+    }
+
+
+def pod(args: KeeperArgs, image: pulumi.Input[str], database: str) -> dict[str, Any]:
+    """Specification of the pod."""
+    answers = {"httpGet": {"path": "/healthz", "port": "http"}, "timeoutSeconds": 5}
+    data = [] if database else [{"name": "data", "mountPath": DATA_FOLDER}]
+    volumes = [] if database else [{"name": "data", "persistentVolumeClaim": {"claimName": "keeper-ledger"}}]
+    return {
+        "serviceAccountName": NAME,
+        "automountServiceAccountToken": True,
+        "enableServiceLinks": False,
+        "priorityClassName": naming.PLATFORM_PRIORITY_CLASS,
+        "nodeSelector": dict(args.placement.selector),
+        "tolerations": args.placement.tolerations(),
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": LABELS},
+            }
+        ],
+        "securityContext": {**RESTRICTED_POD, "runAsUser": USER_ID, "runAsGroup": USER_ID, "fsGroup": USER_ID},
+        "containers": [
+            {
+                "name": NAME,
+                "image": image,
+                "args": command(args, database),
+                "env": environment(args, database),
+                "ports": [{"name": "http", "containerPort": PORT}],
+                "securityContext": {**RESTRICTED_CONTAINER, "readOnlyRootFilesystem": True},
+                "resources": resources("100m", "512Mi", "1Gi"),
+                "startupProbe": {**answers, "periodSeconds": 2, "failureThreshold": 60},
+                "readinessProbe": {**answers, "periodSeconds": 10},
+                "livenessProbe": {**answers, "periodSeconds": 20, "failureThreshold": 6},
+                "volumeMounts": [
+                    {"name": "capacity", "mountPath": CAPACITY_FOLDER, "readOnly": True},
+                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the pod)
+                    *data,
+                ],
+            }
+        ],
+        "volumes": [
+            {"name": "capacity", "configMap": {"name": naming.CAPACITY_CONFIG_MAP}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
+            *volumes,
+        ],
+    }
+
+
+def command(args: KeeperArgs, database: str) -> list[str]:
+    """The container's command line."""
+    words = ["python", "-m", "tidepool.keeper", "--listen", f"0.0.0.0:{PORT}"]
+    words += ["--database", "env" if database else f"{DATA_FOLDER}/ledger.db"]
+    words += ["--lease", f"{naming.PLATFORM_NAMESPACE}/{naming.KEEPER_LEASE}"]
+    if args.settings.airflow is not None:
+        words += ["--airflow", args.settings.airflow.url]
+    elif args.has_airflow:
+        words += ["--airflow", AIRFLOW_URL]
+    return [*words, *(["--dry-run"] if args.settings.dry_run else []), *args.arguments]
+
+
+def environment(args: KeeperArgs, database: str) -> list[dict[str, Any]]:
+    """The container's variables; what is secret comes from Secrets."""
+    secrets = {"TIDEPOOL_LEDGER": (database, DATABASE_KEY)} if database else {}
+    airflow = args.settings.airflow.secret if args.settings.airflow else USER_SECRET if args.has_airflow else ""
+    if airflow:
+        secrets |= {"TIDEPOOL_AIRFLOW_USER": (airflow, "username"), "TIDEPOOL_AIRFLOW_PASSWORD": (airflow, "password")}
+    return [
+        {"name": "TIDEPOOL_CAPACITY", "value": f"{CAPACITY_FOLDER}/{naming.CAPACITY_KEY}"},
+        *(
+            {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
+            for variable, (secret, key) in secrets.items()
+        ),
+    ]
+
+
+def _named() -> Any:
+    return {"name": NAME, "namespace": naming.PLATFORM_NAMESPACE}
+
+
+def _rules(verbs: Mapping[str, list[str]]) -> list[kubernetes.rbac.v1.PolicyRuleArgs]:
+    return [_rule(resource, allowed) for resource, allowed in verbs.items()]
+
+
+def _rule(
+    resource: str, verbs: list[str], group: str = "", names: list[str] | None = None
+) -> kubernetes.rbac.v1.PolicyRuleArgs:
+    return kubernetes.rbac.v1.PolicyRuleArgs(
+        api_groups=[group], resources=[resource], verbs=verbs, resource_names=names
+    )
+
+
+def _reference(kind: str, name: pulumi.Input[str]) -> kubernetes.rbac.v1.RoleRefArgs:
+    return kubernetes.rbac.v1.RoleRefArgs(api_group="rbac.authorization.k8s.io", kind=kind, name=name)
+
+
+def _subject() -> kubernetes.rbac.v1.SubjectArgs:
+    return kubernetes.rbac.v1.SubjectArgs(
+        kind="ServiceAccount", name=naming.KEEPER_SERVICE_ACCOUNT, namespace=naming.PLATFORM_NAMESPACE
+    )

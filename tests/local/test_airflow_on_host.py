@@ -13,6 +13,7 @@ import pytest
 from infra.local import addresses, airflow, paths
 from infra.local.airflow_api import AirflowApi, AirflowApiError
 from infra.local.supervisor import Program, minimal_environment
+from tidepool.capacity import Capacity, Pool, Tenant
 
 pytestmark = pytest.mark.local_cloud
 
@@ -48,6 +49,25 @@ waits()
 """
 
 
+QUEUED = """\
+import time
+from pathlib import Path
+from airflow.sdk import dag, task
+
+@dag(schedule=None)
+def queued():
+    @task(pool="spot-small.research", pool_slots=2)
+    def wait() -> None:
+        while not Path("FOLDER/room").exists():
+            time.sleep(0.1)
+    wait.override(task_id="low", priority_weight=0)()
+    wait.override(task_id="high", priority_weight=1000)()
+queued()
+"""
+POOL = Pool("spot-small", "spot", True, (), {"p": "s"}, (), 1930, 7 * 2**30, 2**36, 0, "amd64", 2, 50, 0.04, 0.1)
+TEAMS = {"research": Tenant("tidepool-research", "job", share_percent=50), "sales": Tenant("tidepool-sales", "job")}
+
+
 class Host:
     """Airflow's processes, each in a session of its own as supervisord starts them."""
 
@@ -57,6 +77,7 @@ class Host:
         self.dags.mkdir()
         self.home = folder / "airflow"
         airflow.prepare(self.home, self.dags, paths.cache())
+        airflow.set_pools(self.home, Capacity("local", TEAMS, "sales", {}, 60, {POOL.name: POOL}))
         programs = airflow.programs(self.home, folder / "capacity.json", folder / "kubeconfig", "tidepool-jobs")
         self._programs = {program.name: program for program in programs if program.name != airflow.TRIGGERER}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -101,6 +122,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         host = Host(tmp_path_factory.mktemp("host"))
         (host.dags / "steps.py").write_text(STEPS)
         (host.dags / "waits.py").write_text(WAITS.replace("FOLDER", str(host.folder)))
+        (host.dags / "queued.py").write_text(QUEUED.replace("FOLDER", str(host.folder)))
         host.start()
         try:
             yield host
@@ -139,6 +161,16 @@ def test_a_dag_run_is_started_followed_and_read_through_the_rest_api(api: Airflo
         ("double", "success", 1),
     ]
     assert any("doubled: 6" in line for line in api.log("steps", run, "double", 1))
+
+
+def test_a_task_waits_in_airflow_while_its_teams_share_of_the_machines_is_taken(host: Host, api: AirflowApi) -> None:
+    api.wait_dag("queued", 60)
+    run = api.trigger("queued")
+    until(lambda: {task.task: task.state for task in api.tasks("queued", run)}.get("high") == "running", 60)
+    until(lambda: api.tasks("queued", run)[1].state == "scheduled", 10)
+    (host.folder / "room").touch()
+    until(lambda: api.state("queued", run) in ("success", "failed"), 60)
+    assert api.state("queued", run) == "success"
 
 
 def test_a_broken_dag_file_is_reported_with_its_name_and_its_error(host: Host, api: AirflowApi) -> None:

@@ -104,6 +104,35 @@ def test_a_deferred_task_returns_it_too(kubernetes: Kubernetes) -> None:
     assert again.trigger_reentry(context(), event) == {"rows": 3}
 
 
+def test_a_task_that_finds_its_pod_over_when_it_would_defer_returns_it_too(kubernetes: Kubernetes) -> None:
+    kubernetes.put("left", "Succeeded")
+    returns(kubernetes, '{"rows": 3}')
+    kubernetes.script("left")
+    operator = task(kubernetes, do_xcom_push=True, deferrable=True, get_logs=False)
+    assert operator.execute(context(2)) == {"rows": 3}
+    assert kubernetes.bodies == []
+    assert kubernetes.deleted == ["left"]
+
+
+def test_a_task_that_is_woken_for_nothing_and_finds_its_pod_over_returns_it_once(
+    kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = task(kubernetes, do_xcom_push=True, deferrable=True, get_logs=False)
+    kubernetes.put("p")
+    defer = operator.invoke_defer_method
+
+    def ended(**arguments: Any) -> None:
+        returns(kubernetes, '{"rows": 3}')
+        kubernetes.script("p")
+        operator.pod = kubernetes.pods["p"]
+        defer(**arguments)
+
+    monkeypatch.setattr(operator, "invoke_defer_method", ended)
+    event = {"name": "p", "namespace": "tidepool-analytics", "status": "error", "message": "the API server was away"}
+    assert operator.trigger_reentry(context(), event) == {"rows": 3}
+    assert kubernetes.deleted == ["p"]
+
+
 def test_the_containers_own_message_counts_and_only_after_exit_code_0() -> None:
     def status(name: str, code: int, message: str) -> dict[str, Any]:
         return {"name": name, "state": {"terminated": {"exitCode": code, "message": message}}}

@@ -46,6 +46,14 @@ WAIT_SECONDS = 60.0
 """How soon a task that waits for spot machines asks again."""
 
 
+class _OverAlready(Exception):
+    """A task was to be deferred, and its pod had ended: it has concluded and returns this."""
+
+    def __init__(self, returned: Any) -> None:
+        super().__init__()
+        self.returned = returned
+
+
 class JobPodOperator(KubernetesPodOperator):
     """Runs a container image on a machine of a job pool, which is bought for it and given back after it.
 
@@ -144,6 +152,7 @@ class JobPodOperator(KubernetesPodOperator):
         self._about_pod = False
         self._deferred_for: tuple[str, str] | None = None
         self._gate: BudgetGate | None = None
+        self._returned: Any = None
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
@@ -278,6 +287,8 @@ class JobPodOperator(KubernetesPodOperator):
             seconds = limit.total_seconds() + lease.LEASE_SECONDS if limit else lease.DEFERRED_SECONDS
             lease.extend(self.client, self.pod.metadata.name, self.pod.metadata.namespace, seconds)
         super().invoke_defer_method(last_log_time=last_log_time, context=context)
+        # Not deferred: the pod is over. The stock operator has concluded, and would go on without what that returned.
+        raise _OverAlready(self._returned)
 
     def find_pod(self, namespace: str, context: Any, *, exclude_checked: bool = True) -> V1Pod | None:
         """This attempt's pod by its name: by its labels there may be more than one."""
@@ -294,7 +305,13 @@ class JobPodOperator(KubernetesPodOperator):
         """Run the job to its end; raises JobFailed with the cause unless that is good."""
         self._attempt = context["ti"].try_number
         self._launch = self._prepared(context)
-        return self._concluded(lambda: super(JobPodOperator, self).execute(context), context)
+        return self._concluded(lambda: self._executed(context), context)
+
+    def _executed(self, context: Any) -> Any:
+        try:
+            return super().execute(context)
+        except _OverAlready as over:
+            return over.returned
 
     def trigger_reentry(self, context: Any, event: dict[str, Any]) -> Any:
         """Come back from the triggerer (deferrable=True) and conclude as `execute` does."""
@@ -306,10 +323,13 @@ class JobPodOperator(KubernetesPodOperator):
 
     def _reentered(self, context: Any, event: dict[str, Any]) -> Any:
         """The stock operator's, which takes a pod that is gone for one that returned nothing."""
-        returned = super().trigger_reentry(context, event)
+        try:
+            self._returned = super().trigger_reentry(context, event)
+        except _OverAlready:
+            return self._returned
         if self.do_xcom_push and self.pod is None and self.remote_pod is None:
             raise self._failed(Outcome(Cause.UNKNOWN, "the pod has succeeded, and was gone before its result was read"))
-        return returned
+        return self._returned
 
     def extract_xcom(self, pod: V1Pod, *, ignore_kill_failure: bool = True) -> Any:
         """What the job returns (do_xcom_push=True): the JSON that its program wrote to /dev/termination-log.

@@ -7,6 +7,7 @@ from infra.services.gpu import DevicePlugin
 from infra.services.termination_handler import TerminationHandler
 from tests.infra import golden, recording
 from tests.infra.releases import RELEASE
+from tidepool.pod import GRACE_SECONDS
 
 NODES = [{"tidepool.dev/pool": "gpu"}, {"a": "b", "c": "d"}]
 
@@ -29,6 +30,12 @@ def test_a_machine_is_drained_on_the_notice_and_not_on_a_guess() -> None:
     assert values["enableSpotInterruptionDraining"]
     assert not values["enableRebalanceDraining"]
     assert not values["enableRebalanceMonitoring"]
+
+
+def test_a_job_has_the_whole_notice_from_its_sigterm_on() -> None:
+    values = termination_handler.values()
+    assert values["podTerminationGracePeriod"] == -1, "the pod's own"
+    assert values["nodeTerminationGracePeriod"] >= GRACE_SECONDS == 120
 
 
 def test_the_device_plugin_is_on_machines_of_any_of_the_pools_and_on_no_other() -> None:

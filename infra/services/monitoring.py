@@ -1,4 +1,4 @@
-"""Prometheus, Alertmanager and Grafana: metrics of the cluster, the autoscaler and Airflow."""
+"""Prometheus, Alertmanager and Grafana: metrics of the cluster, the autoscaler, Airflow and the keeper."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
 from infra import naming
-from infra.services import charts
+from infra.services import alerts, charts, dashboards
 from infra.services.placement import Placement, resources
 from infra.settings import model
 
 ADMIN_SECRET = "grafana-admin"  # noqa: S105 (a name)
+DASHBOARD_LABEL = {"grafana_dashboard": "1"}
+FOLDER_ANNOTATION = "grafana_folder"
+"""Of ConfigMaps that the sidecar of the chart's Grafana takes dashboards from."""
 
 
 @dataclass(frozen=True)
 class MonitoringArgs:
-    """storage_class: empty for the cluster's default."""
+    """storage_class: empty for the cluster's default. keeper: the environment has one, to draw and alert by."""
 
     settings: model.Monitoring
     placement: Placement
     storage_class: str
     chart_sources: Mapping[str, str]
+    keeper: bool = False
 
 
 class Monitoring(pulumi.ComponentResource):
-    """Namespace, Grafana's first password, and the Release. Pages are reached by `kubectl port-forward` only."""
+    """Namespace, Grafana's first password, dashboards and the Release. Pages are for `kubectl port-forward` only."""
 
     def __init__(self, name: str, args: MonitoringArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("tidepool:services:Monitoring", name, {}, opts)
@@ -47,13 +51,25 @@ class Monitoring(pulumi.ComponentResource):
             string_data={"admin-user": "admin", "admin-password": password.result},
             opts=inside,
         )
+        if args.keeper:
+            kubernetes.core.v1.ConfigMap(
+                f"{name}-dashboards",
+                metadata={
+                    "name": "tidepool-dashboards",
+                    "namespace": namespace.metadata.name,
+                    "labels": DASHBOARD_LABEL,
+                    "annotations": {FOLDER_ANNOTATION: dashboards.FOLDER},
+                },
+                data=dashboards.dashboards(),
+                opts=inside,
+            )
         kubernetes.helm.v3.Release(
             f"{name}-release",
             kubernetes.helm.v3.ReleaseArgs(
                 **charts.release(
                     charts.KUBE_PROMETHEUS_STACK,
                     namespace=naming.MONITORING_NAMESPACE,
-                    values=values(args.settings, args.placement, args.storage_class),
+                    values=values(args.settings, args.placement, args.storage_class, args.keeper),
                     sources=args.chart_sources,
                 )
             ),
@@ -62,11 +78,15 @@ class Monitoring(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def values(settings: model.Monitoring, placement: Placement, storage_class: str) -> dict[str, Any]:
-    """The chart's values."""
+def values(
+    settings: model.Monitoring, placement: Placement, storage_class: str, keeper: bool = False
+) -> dict[str, Any]:
+    """The chart's values. keeper: it is collected, and alerted by."""
     system = placement.values(naming.PLATFORM_PRIORITY_CLASS)
     scheduled = {"nodeSelector": system["nodeSelector"], "tolerations": system["tolerations"]}
     off = {"enabled": False}
+    folders = {"folderAnnotation": FOLDER_ANNOTATION, "provider": {"foldersFromFilesStructure": True}}
+    of_keeper = [monitor(naming.PLATFORM_NAMESPACE, "app.kubernetes.io/name", naming.KEEPER_SERVICE_ACCOUNT, "http")]
     return {
         # Helm never upgrades CRDs by itself.
         "crds": {"upgradeJob": {"enabled": True, "forceConflicts": True, **scheduled}},
@@ -88,6 +108,7 @@ def values(settings: model.Monitoring, placement: Placement, storage_class: str)
             "additionalServiceMonitors": [
                 monitor(naming.AUTOSCALER_NAMESPACE, "app.kubernetes.io/instance", "cluster-autoscaler", "http"),
                 monitor(naming.PLATFORM_NAMESPACE, "component", "statsd", "statsd-scrape"),
+                *(of_keeper if keeper else ()),
             ],
         },
         "alertmanager": {"alertmanagerSpec": {**system, "resources": resources("20m", "64Mi", "128Mi")}},
@@ -96,7 +117,9 @@ def values(settings: model.Monitoring, placement: Placement, storage_class: str)
             "resources": resources("100m", "256Mi", "512Mi"),
             "admin": {"existingSecret": ADMIN_SECRET, "userKey": "admin-user", "passwordKey": "admin-password"},
             "ingress": off,
+            **({"sidecar": {"dashboards": folders}} if keeper else {}),
         },
+        **({"additionalPrometheusRulesMap": {"tidepool": alerts.rules()}} if keeper else {}),
         "kube-state-metrics": {**system, "resources": resources("20m", "64Mi", "256Mi")},
         # Not on job machines, where it would take room from jobs: the kubelet itself reports what pods use there.
         "prometheus-node-exporter": {**system, "resources": resources("20m", "32Mi", "64Mi")},

@@ -13,9 +13,11 @@ import sqlalchemy as sa
 from tidepool.capacity import LABEL_PREFIX, TEAM_LABEL, Capacity
 from tidepool.keeper.facts import Object
 from tidepool.keeper.ownership import DEADLINE, is_over, stamp
+from tidepool.keeper.reaper import RULES
 from tidepool.ledger import schema
 from tidepool.ledger.attribution import SYSTEM_POOLS
 from tidepool.ledger.store import Store
+from tidepool.outcome import Cause
 
 PRICES_MARK = "prices"
 """When the prices were asked of the cloud last, in Unix seconds, as a mark of the store."""
@@ -49,7 +51,7 @@ class Figures:
             found |= _of_costs(connection, now)
             found |= _of_jobs(connection, now)
             found |= _of_orphans(connection, now)
-            found |= self._counters(connection, now)
+            found |= self._counters(connection, now, _beginnings(document))
             found["tidepool_deadline_at_risk_jobs"] = _late(connection, pods, now)
             if document is not None:
                 found["tidepool_schedule_timeout_seconds"] = {(): float(document.schedule_timeout_seconds)}
@@ -60,7 +62,7 @@ class Figures:
             found["tidepool_prices_timestamp_seconds"] = {(): float(connection.scalar(chosen) or 0.0)}
         return found
 
-    def _counters(self, connection: sa.Connection, now: float) -> Found:
+    def _counters(self, connection: sa.Connection, now: float, found: Found) -> Found:
         """An event of a lower sequence may come late, where two keepers write: now and then all are counted again."""
         if now >= self._recount_at:
             self._counts, self._last, self._recount_at = Counter(), 0, now + RECOUNT_SECONDS
@@ -72,15 +74,6 @@ class Figures:
         self._last = int(connection.scalar(sa.select(sa.func.max(_events.sequence))) or 0)
         for *key, count in connection.execute(chosen.where(_events.sequence <= self._last)):
             self._counts[tuple(key)] += count
-        found: Found = {
-            name: {}
-            for name in (
-                "tidepool_machines_launched_total",
-                "tidepool_reclaims_total",
-                "tidepool_job_ends_total",
-                "tidepool_reaper_total",
-            )
-        }
         for (kind, pool, market, team, cause), count in self._counts.items():
             what, _, action = kind.partition(".")
             if kind == "machine.launched":
@@ -92,6 +85,18 @@ class Figures:
             elif what == "reaper":
                 _add(found["tidepool_reaper_total"], (cause, action), count)
         return found
+
+
+def _beginnings(document: Capacity | None) -> Found:
+    """0 of everything that may be counted one day: Prometheus takes no notice of a counter's first value."""
+    pools = document.pools.values() if document is not None else ()
+    teams = document.tenants if document is not None else ()
+    return {
+        "tidepool_machines_launched_total": {(pool.name, pool.market): 0.0 for pool in pools},
+        "tidepool_reclaims_total": {(pool.name,): 0.0 for pool in pools if pool.market == "spot"},
+        "tidepool_job_ends_total": {(team, str(cause)): 0.0 for team in teams for cause in Cause},
+        "tidepool_reaper_total": {(rule, action): 0.0 for rule in RULES for action in ("found", "removed", "held")},
+    }
 
 
 def _of_machines(connection: sa.Connection, now: float) -> Found:

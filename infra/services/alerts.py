@@ -93,7 +93,7 @@ def _of_jobs() -> list[dict[str, Any]]:
             f"{_grown('tidepool_reclaims_total', 'pool', RECLAIM_WINDOW)} >= {RECLAIMS}",
             "0m",
             "warning",
-            f"{{{{ $value | humanize }}}} machines of pool {{{{ $labels.pool }}}} are taken back within {RECLAIM_WINDOW}",
+            f"{{{{ $value | humanize }}}} machines of {{{{ $labels.pool }}}} are taken back within {RECLAIM_WINDOW}",
             "Jobs go on by themselves: the ladder's breaker keeps new attempts off the pool. More instance types or "
             "zones in the pool make it rarer.",
         ),

@@ -9,7 +9,16 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from kubernetes.client import ApiClient, V1ObjectMeta, V1Pod, V1PodList, V1PodStatus
+from kubernetes.client import (
+    ApiClient,
+    V1ContainerState,
+    V1ContainerStateTerminated,
+    V1ContainerStatus,
+    V1ObjectMeta,
+    V1Pod,
+    V1PodList,
+    V1PodStatus,
+)
 from kubernetes.client.exceptions import ApiException
 
 from tidepool import DaskClusterOperator, DaskPodOperator, JobError, JobPodOperator, dask_conf
@@ -174,11 +183,17 @@ class Api:
     def __init__(self) -> None:
         self.pods: dict[str, V1Pod] = {}
         self.answers: list[ApiException] = []
+        self.logs: dict[str, str] = {}
         self.asked = 0
 
     def list_namespaced_pod(self, namespace: str, label_selector: str, **_: Any) -> V1PodList:
         key, _equals, uid = label_selector.partition("=")
         return V1PodList(items=[pod for pod in self.pods.values() if pod.metadata.labels[key] == uid])
+
+    def read_namespaced_pod_log(self, name: str, namespace: str, **_: Any) -> str:
+        if name not in self.logs:
+            raise ApiException(status=404, reason="Not Found")
+        return self.logs[name]
 
     def create_namespaced_pod(self, namespace: str, body: dict[str, Any], **_: Any) -> None:
         self.asked += 1
@@ -218,6 +233,37 @@ def test_members_that_were_lost_are_replaced_under_new_names(api: Api) -> None:
     del api.pods["job-1"]
     kept.step()
     assert sorted(api.pods) == ["job-0", "job-2", "job-3"]
+
+
+def test_the_last_words_of_a_member_that_failed_are_in_the_tasks_log_once(
+    api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    kept = members(api)
+    kept.step()
+    for pod in api.pods.values():
+        ended = V1ContainerStateTerminated(exit_code=1, reason="Error", message="no space left")
+        pod.status.phase = "Failed"
+        pod.status.container_statuses = [
+            V1ContainerStatus(
+                name="base",
+                image="i",
+                image_id="i",
+                ready=False,
+                restart_count=0,
+                state=V1ContainerState(terminated=ended),
+            )
+        ]
+    api.logs = {"job-0": "starting\nOSError: no space left\n"}
+    caplog.set_level("INFO")
+    kept.step()
+    kept.step()
+    assert [line for line in caplog.messages if "job-0" in line or "job-1" in line] == [
+        "Pod job-0 of the job ended with app_error: exit code 1\nno space left",
+        "job-0: starting",
+        "job-0: OSError: no space left",
+        "Pod job-1 of the job ended with app_error: exit code 1\nno space left",
+        "The log of pod job-1 cannot be read: Not Found",
+    ]
 
 
 def test_a_later_attempt_goes_on_with_the_members_that_there_are(api: Api) -> None:

@@ -14,6 +14,8 @@ from urllib3.exceptions import HTTPError
 from tidepool import cluster
 from tidepool.capacity import LABEL_PREFIX
 from tidepool.operators.pod_manager import CONFLICT_STATUS
+from tidepool.outcome import outcome
+from tidepool.pod import CONTAINER
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +23,9 @@ MAIN_LABEL = LABEL_PREFIX + "main"
 """Of a member: the uid of its main pod."""
 
 LOOK_SECONDS = 5.0
+LAST_LINES = 30
+"""How much of the log of a member that failed goes into the task's: it is kept nowhere else."""
+
 REPLACEMENTS_PER_MEMBER = 10
 """A job that loses more than this has another trouble than spot machines."""
 
@@ -30,6 +35,8 @@ Object = dict[str, Any]
 
 class Members(threading.Thread):
     """Looks every few seconds how many members of `main` are alive, and makes what is missing of `count`.
+
+    The log says why one failed, with its last words.
 
     make: the manifest of a member, from the main pod as JSON and the member's name. Members are numbered; a number is
     used once, so that one which was made and not answered for is not made twice.
@@ -47,6 +54,7 @@ class Members(threading.Thread):
         self._stopped = threading.Event()
         self._next = 0
         self._said = ""
+        self._told: set[str] = set()
 
     def run(self) -> None:
         """Look and make until stopped. What fails is said once and tried again."""
@@ -73,6 +81,10 @@ class Members(threading.Thread):
         )
         numbers = [int(pod.metadata.name.rpartition("-")[2]) for pod in answer.items]
         self._next = max([self._next, *(number + 1 for number in numbers)])
+        for pod in answer.items:
+            if pod.status.phase == "Failed" and pod.metadata.name not in self._told:
+                self._told.add(pod.metadata.name)
+                self._tell(pod)
         alive = [pod for pod in answer.items if pod.status.phase not in ("Succeeded", "Failed")]
         alive = [pod for pod in alive if pod.metadata.deletion_timestamp is None]
         for _ in range(self._count - len(alive)):
@@ -82,6 +94,20 @@ class Members(threading.Thread):
             if self._stopped.is_set():
                 return
             self._create(f"{self._name}-{self._next}")
+
+    def _tell(self, pod: V1Pod) -> None:
+        """Why a member failed, and the end of its log."""
+        name, end = pod.metadata.name, outcome(ApiClient().sanitize_for_serialization(pod))
+        log.warning("Pod %s of the job ended with %s: %s", name, end.cause, end.message)
+        try:
+            text = self._api.read_namespaced_pod_log(
+                name, self._namespace, container=CONTAINER, tail_lines=LAST_LINES, _request_timeout=_REQUEST_SECONDS
+            )
+        except (ApiException, HTTPError) as error:
+            log.info("The log of pod %s cannot be read: %s", name, getattr(error, "reason", None) or error)
+            return
+        for line in str(text).splitlines():
+            log.info("%s: %s", name, line)
 
     def _create(self, name: str) -> None:
         member = cluster.owned_by(self._make(self._main, name), self._name, self._uid)

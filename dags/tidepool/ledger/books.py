@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tidepool.ledger import schema
+from tidepool.ledger import books_days, schema
 from tidepool.ledger.attribution import SYSTEM_POOLS, Billing, Window, attribute
 from tidepool.ledger.books_cursor import Cursor
 from tidepool.ledger.books_rows import cost_rows, job_rows, machine_row
@@ -32,7 +32,7 @@ RUNNING_EVERY_SECONDS = 30.0
 PRICES_EVERY_SECONDS = 60.0
 MARK = "books"
 _LOCK = 0x71DE9002
-_FORM = 1  # raise it where the same events give other rows
+_FORM = 2  # raise it where the same events give other rows
 _BATCH, _CHUNK = 20_000, 100
 _BUSY = 4  # of its time it spends one part in so many at most
 
@@ -169,6 +169,8 @@ class Books:
             parts = list(attribute(own, self._book, Window(0, millis(now)), self._billing, self._system_pools))
             jobs = [pod for pod in told.pods.values() if (pod.machine in chosen if chosen else not pod.machine)]
             rows = [machine_row(each, self._book, self._billing, now) for each in own.machines.values()]
+            booked = list(cost_rows(parts))
+            changed = books_days.changed(connection, machines, booked, rows)
             used = _used(connection, [pod.uid for pod in jobs])
             for table, column, subjects in (
                 (schema.costs, schema.costs.c.machine, machines),
@@ -178,12 +180,13 @@ class Books:
                 for some in _chunks(subjects, 1000):
                     connection.execute(sa.delete(table).where(column.in_(some)))
             for table, new in (
-                (schema.costs, list(cost_rows(parts))),
+                (schema.costs, booked),
                 (schema.machines, rows),
                 (schema.jobs, [{**row, **used.get(row["pod_uid"], _UNUSED)} for row in job_rows(jobs, own, parts)]),
             ):
                 if new:
                     connection.execute(sa.insert(table), new)
+            books_days.add_up(connection, changed)
         return len(jobs)
 
 

@@ -11,10 +11,11 @@ from tidepool.ledger.attribution import Amount, Billing, Part
 from tidepool.ledger.lives import Lives, MachineLife, PodLife, millis
 from tidepool.prices.book import PriceBook
 
-_JOB_FACTS = (
-    *("namespace", "pod", "dag", "task", "run", "attempt", "team", "machine"),
-    *("cause", "message", "cpu_millis", "memory_bytes"),
-)
+_NAMES = ("namespace", "pod", "dag", "task", "run", "team", "cause")
+_JOB_FACTS = ("attempt", "machine", "message", "cpu_millis", "memory_bytes")
+
+LONGEST_NAME = 250
+"""Of what is looked for by an index, which takes no text of any length; Airflow's own names are no longer."""
 
 
 def cost_rows(parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
@@ -37,9 +38,9 @@ def cost_rows(parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
             "day": day(part.day),
             "category": part.category,
             "pod_uid": pod.uid,
-            **{name: getattr(pod, name) for name in ("dag", "task", "team")},
-            "pool": part.machine.pool,
-            "market": part.machine.market,
+            **{name: _name(getattr(pod, name)) for name in ("dag", "task", "team")},
+            "pool": _name(part.machine.pool),
+            "market": _name(part.machine.market),
             "seconds": amount.seconds,
             "unpriced_seconds": amount.unpriced_seconds,
             "picodollars": money,
@@ -57,10 +58,11 @@ def job_rows(pods: Iterable[PodLife], told: Lives, parts: Iterable[Part]) -> Ite
         is_astray = machine is None and pod.placed is not None
         yield {
             "pod_uid": pod.uid,
+            **{name: _name(getattr(pod, name)) for name in _NAMES},
             **{name: getattr(pod, name) for name in _JOB_FACTS},
-            "pool": pod.pool or (machine.pool if machine else ""),
-            "market": machine.market if machine else "",
-            "instance_type": machine.instance_type if machine else "",
+            "pool": _name(pod.pool or (machine.pool if machine else "")),
+            "market": _name(machine.market if machine else ""),
+            "instance_type": _name(machine.instance_type if machine else ""),
             "queued": _seconds(pod.queued),
             "asked": _seconds(machine.asked) if machine else None,
             "placed": _seconds(pod.placed),
@@ -87,7 +89,7 @@ def machine_row(machine: MachineLife, book: PriceBook, billing: Billing, now: fl
     times = {name: _seconds(getattr(machine, name)) for name in ("asked", "launched", "ready", "reclaimed", "gone")}
     return {
         "machine": machine.id,
-        **{name: getattr(machine, name) for name in ("pool", "market", "instance_type", "zone")},
+        **{name: _name(getattr(machine, name)) for name in ("pool", "market", "instance_type", "zone")},
         **times,
         "started": _seconds(start),
         "counted_until": _seconds(end) if is_over else now,
@@ -95,6 +97,10 @@ def machine_row(machine: MachineLife, book: PriceBook, billing: Billing, now: fl
         "usd_per_hour": prices[0][1],
         "on_demand_usd_per_hour": book.at(kind, "on-demand", zone, at),
     }
+
+
+def _name(text: str) -> str:
+    return text[:LONGEST_NAME]
 
 
 def _seconds(milliseconds: int | None) -> float | None:

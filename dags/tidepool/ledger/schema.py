@@ -128,9 +128,22 @@ costs = Table(
     Column("seconds", Float(53), nullable=False),
     Column("unpriced_seconds", Float(53), nullable=False),
     Column("picodollars", BigInteger, nullable=False),
-    Index("tidepool_costs_day", "day", "market", "category", "picodollars", "seconds", "unpriced_seconds"),
+    Index("tidepool_costs_day", "day"),
     Index("tidepool_costs_task", "dag", "task", "day", "picodollars", "seconds", "unpriced_seconds"),
 )
 """What each machine cost on each day (UTC, YYYY-MM-DD), by category of tidepool.ledger.attribution and pod; pod_uid is
 empty for what no pod held. seconds: machine-seconds; unpriced_seconds: those of them whose price nobody knows.
 picodollars: 1e-12 USD; those of a machine add up to its bill. pool and market are the machine's."""
+
+days = Table(
+    "tidepool_days",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in ("day", "market", "category", "pool", "team", "dag", "task")),
+    *(Column(name, Float(53), nullable=False) for name in ("seconds", "unpriced_seconds", "on_demand_usd")),
+    Column("picodollars", BigInteger, nullable=False),
+    Column("pods", BigInteger, nullable=False),
+    Index("tidepool_days_day", "day"),
+    Index("tidepool_days_task", "dag", "task", "day"),
+)
+"""The costs of a day added up over machines and pods. on_demand_usd: what the same hours had cost on demand, where
+that price is known."""

@@ -11,7 +11,14 @@ import pulumi_kubernetes as kubernetes
 from infra import naming
 from infra.services import network_policies
 from infra.settings.model import Tenant
-from tidepool.capacity import BREAKERS_CONFIG_MAP, DRIVER_SERVICE_ACCOUNT, GPU_RESOURCE, TEAM_LABEL
+from tidepool.capacity import (
+    BREAKERS_CONFIG_MAP,
+    DRIVER_SERVICE_ACCOUNT,
+    GPU_RESOURCE,
+    OVERRIDES_CONFIG_MAP,
+    SPENDING_CONFIG_MAP,
+    TEAM_LABEL,
+)
 
 LAUNCH_RULES = {
     "pods": ["create", "get", "list", "watch", "patch", "delete"],
@@ -19,6 +26,9 @@ LAUNCH_RULES = {
     "events": ["get", "list", "watch"],
 }
 """What KubernetesPodOperator needs to launch, follow and remove pods; no exec: results go to the lake, not to XCom."""
+
+SHARED_CONFIG_MAPS = (BREAKERS_CONFIG_MAP, SPENDING_CONFIG_MAP, OVERRIDES_CONFIG_MAP)
+"""What the jobs of a team tell each other, and are told."""
 
 DRIVER_VERBS = ["create", "get", "list", "watch", "delete", "deletecollection"]
 """Of pods. Spark removes its executors at the end by one deletecollection."""
@@ -61,7 +71,7 @@ class Tenants(pulumi.ComponentResource):
             self._connections(prefix, namespace.metadata.name)
             self._identity(prefix, namespace.metadata.name, annotations or {})
             self._driver(prefix, namespace.metadata.name, annotations or {})
-            self._breakers(prefix, namespace.metadata.name)
+            self._shared(prefix, namespace.metadata.name)
             self._launcher(prefix, namespace.metadata.name)
         self.register_outputs({})
 
@@ -128,13 +138,38 @@ class Tenants(pulumi.ComponentResource):
             opts=self._inside,
         )
 
-    def _breakers(self, prefix: str, namespace: pulumi.Output[str]) -> None:
-        """Empty, and from then on the jobs' operators': so that they need no right to create any."""
-        kubernetes.core.v1.ConfigMap(
-            f"{prefix}-breakers",
-            metadata={"name": BREAKERS_CONFIG_MAP, "namespace": namespace},
-            data={},
-            opts=pulumi.ResourceOptions(parent=self, ignore_changes=["data"]),
+    def _shared(self, prefix: str, namespace: pulumi.Output[str]) -> None:
+        """Empty, and from then on the jobs' operators' and the keeper's: so that they need no right to create any."""
+        for config_map in SHARED_CONFIG_MAPS:
+            kubernetes.core.v1.ConfigMap(
+                f"{prefix}-{config_map.removeprefix('tidepool-')}",
+                metadata={"name": config_map, "namespace": namespace},
+                data={},
+                opts=pulumi.ResourceOptions(parent=self, ignore_changes=["data"]),
+            )
+        metadata: Any = {"name": "spending-publisher", "namespace": namespace}
+        role = kubernetes.rbac.v1.Role(
+            f"{prefix}-spending-publisher",
+            metadata=metadata,
+            rules=[
+                kubernetes.rbac.v1.PolicyRuleArgs(
+                    api_groups=[""], resources=["configmaps"], resource_names=[SPENDING_CONFIG_MAP], verbs=["patch"]
+                )
+            ],
+            opts=self._inside,
+        )
+        kubernetes.rbac.v1.RoleBinding(
+            f"{prefix}-spending-publisher",
+            metadata=metadata,
+            role_ref=kubernetes.rbac.v1.RoleRefArgs(
+                api_group="rbac.authorization.k8s.io", kind="Role", name=role.metadata.name
+            ),
+            subjects=[
+                kubernetes.rbac.v1.SubjectArgs(
+                    kind="ServiceAccount", name=naming.KEEPER_SERVICE_ACCOUNT, namespace=naming.PLATFORM_NAMESPACE
+                )
+            ],
+            opts=self._inside,
         )
 
     def _launcher(self, prefix: str, namespace: pulumi.Output[str]) -> None:
@@ -149,8 +184,8 @@ class Tenants(pulumi.ComponentResource):
                 kubernetes.rbac.v1.PolicyRuleArgs(
                     api_groups=[""],
                     resources=["configmaps"],
-                    resource_names=[BREAKERS_CONFIG_MAP],
-                    verbs=["get", "update"],
+                    resource_names=list(SHARED_CONFIG_MAPS),
+                    verbs=["get", "update", "patch"],
                 )
             ],
             opts=self._inside,

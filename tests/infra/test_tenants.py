@@ -6,10 +6,9 @@ import pytest
 
 from infra import naming
 from infra.services import network_policies, tenants
-from infra.services.tenants import Tenants
+from infra.services.tenants import SHARED_CONFIG_MAPS, Tenants
 from infra.settings.model import Tenant
 from tests.infra.manifests import made_by
-from tidepool.capacity import BREAKERS_CONFIG_MAP
 from tidepool.job import quantity
 
 RESEARCH = Tenant("research", pod_security="restricted", cpu=200, memory_gib=800, pods=40, gpus=4)
@@ -28,11 +27,11 @@ def test_airflow_may_launch_pods_where_jobs_run_and_do_nothing_else() -> None:
             "pods": ["create", "get", "list", "watch", "patch", "delete"],
             "pods/log": ["get"],
             "events": ["get", "list", "watch"],
-            "configmaps": ["get", "update"],
+            "configmaps": ["get", "update", "patch"],
         }
         named = [rule.get("resourceNames") for rule in found[f"Role/{space}/job-launcher"]["rules"]]
-        assert named[-1] == [BREAKERS_CONFIG_MAP]
-        assert f"ConfigMap/{space}/{BREAKERS_CONFIG_MAP}" in found
+        assert named[-1] == list(SHARED_CONFIG_MAPS)
+        assert {f"ConfigMap/{space}/{name}" for name in SHARED_CONFIG_MAPS} <= set(found)
         binding = found[f"RoleBinding/{space}/job-launcher-airflow"]
         assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "airflow", "namespace": "tidepool"}]
         assert binding["roleRef"] == {
@@ -55,7 +54,7 @@ def test_jobs_have_an_identity_without_rights_or_token() -> None:
     for space in ("tidepool-research", "tidepool-sales"):
         assert found[f"ServiceAccount/{space}/job"]["automountServiceAccountToken"] is False
     subjects = [each["name"] for key, binding in found.items() if "Binding" in key for each in binding["subjects"]]
-    assert sorted(subjects) == ["airflow", "airflow", "job-driver", "job-driver"]
+    assert sorted(subjects) == ["airflow", "airflow", "job-driver", "job-driver", "keeper", "keeper"]
 
 
 def test_a_driver_may_handle_pods_of_its_namespace_and_nothing_else() -> None:

@@ -35,7 +35,7 @@ def metadata(name: str, task: str = "clean", run: str = "manual__1", attempt: in
 
 def job(
     name: str = "clean",
-    lease: float | None = NOW + 600,
+    lease: float | None = NOW + 800,
     phase: str = "Running",
     node: str = "node-1",
     created: float = NOW - 3600,

@@ -34,11 +34,12 @@ def rules(found: list[Finding]) -> list[tuple[str, str]]:
 
 def test_the_leases_that_operators_write_are_those_that_the_reaper_reads() -> None:
     assert (ownership.LEASE, ownership.LEASE_SECONDS) == (lease.LEASE, lease.LEASE_SECONDS)
+    assert ownership.RENEW_SECONDS == lease.RENEW_SECONDS
     assert ownership.HOLDER == reattach.HOLDER
 
 
 def test_a_pod_whose_lease_has_ended_and_whose_task_is_over_is_found_after_its_grace() -> None:
-    assert find(job(lease=NOW - 119)) == []
+    assert find(job(lease=NOW - 119), lives=Word.UNHEARD) == []
     (found,) = find(job(lease=NOW - 120))
     assert (found.rule.name, found.uid, found.version, found.since) == ("ownerless", "uid-clean", "7", NOW - 120)
     assert "Airflow says that its task is over" in found.evidence
@@ -50,14 +51,26 @@ def test_a_pod_that_airflow_says_somebody_works_on_is_never_found() -> None:
         assert find(pod, lives=True) == []
 
 
-def test_a_pod_with_a_lease_is_never_found_and_airflow_is_not_even_asked() -> None:
+def test_a_pod_whose_lease_nobody_renews_is_found_in_minutes_if_its_task_is_over_and_only_then() -> None:
+    renewed = NOW - 240
+    (found,) = find(job(lease=renewed + 900))
+    assert (found.rule.name, found.since) == ("ownerless", NOW - 120), (
+        "removed at once: it has been as long as its grace"
+    )
+    assert f"nobody has renewed its lease since {ownership.utc(renewed)}" in found.evidence
+    assert find(job(lease=renewed + 901)) == []
+    for word in (Word.LIVES, Word.UNHEARD, Word.SILENT):
+        assert find(job(lease=renewed + 900), lives=word) == []
+
+
+def test_a_pod_whose_lease_somebody_renews_is_never_found_and_airflow_is_not_even_asked() -> None:
     asked: list[Owner] = []
 
     def word(owner: Owner) -> Word:
         asked.append(owner)
         return Word.OVER
 
-    for pod in (job(lease=NOW + 1), job(lease=NOW - 60), job(lease=NOW + 800, phase="Pending", node="")):
+    for pod in (job(lease=NOW + 900), job(lease=NOW + 661), job(lease=NOW + 800, phase="Pending", node="")):
         assert look(World(NOW, TENANTS, pods=[pod], nodes=[node()], word=word)) == []
     assert asked == []
 
@@ -180,7 +193,7 @@ def test_the_guides_table_of_rules_is_so() -> None:
 
 
 def test_an_executor_lives_as_long_as_its_driver_whatever_airflow_says() -> None:
-    driver = job("driver", lease=NOW + 600)
+    driver = job("driver", lease=NOW + 800)
     assert find(driver, member(driver)) == []
     assert rules(find(driver, member(job("another")))) == [("stranded", "exec-1")]
     (found,) = find(ended(driver, NOW - 30), member(driver), lives=True)
@@ -189,7 +202,7 @@ def test_an_executor_lives_as_long_as_its_driver_whatever_airflow_says() -> None
 
 
 def test_an_executor_whose_owner_reference_is_missing_lives_as_long_as_any_main_pod_of_its_task() -> None:
-    driver = job("driver", lease=NOW + 600)
+    driver = job("driver", lease=NOW + 800)
     lone = member(driver, referred=False)
     assert find(driver, lone) == []
     assert rules(find(job("driver", task="other"), lone)) == [("stranded", "exec-1")]

@@ -253,7 +253,7 @@ class Api:
 def test_the_keeper_records_and_reaps(
     tmp_path: Path, capacity_file: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool
 ) -> None:
-    api: Any = Api(job("orphan", lease=NOW - 900), job("fine", lease=time.time() + 600))
+    api: Any = Api(job("orphan", lease=NOW - 900), job("fine", lease=time.time() + 800))
     for name in ("CoreV1Api", "CoordinationV1Api"):
         monkeypatch.setattr(client, name, lambda _: api)
     monkeypatch.setattr(keeper, "word", lambda *_: lambda owner: Word.OVER)

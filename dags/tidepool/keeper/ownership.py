@@ -19,6 +19,7 @@ DEADLINE = LABEL_PREFIX + "deadline"
 
 LEASE_SECONDS = 900.0
 """For how long a worker renews its pod's lease; a longer one is of a deferred task, which nobody renews."""
+RENEW_SECONDS = 120.0
 
 OWNER_NAMES = tuple(LABEL_PREFIX + key for key in ("owner-dag", "owner-task", "owner-run", "attempt", "team"))
 """Labels and annotations that every pod of a job has."""

@@ -16,6 +16,7 @@ from tidepool.keeper.facts import Object, machine_id
 from tidepool.keeper.ownership import (
     LEASE,
     LEASE_SECONDS,
+    RENEW_SECONDS,
     Owner,
     Word,
     claim_names,
@@ -62,7 +63,7 @@ LOST = Rule("lost", 0.0, Action.FORCE_DELETE, 2000)
 """A pod whose machine has ended; Kubernetes alone would keep it for 6 minutes."""
 
 OWNERLESS = Rule("ownerless", 120.0, Action.DELETE, 200)
-"""A pod whose lease has ended and whose task is over, as Airflow says."""
+"""A pod whose task is over, as Airflow says, and whose lease has ended or was not renewed twice."""
 
 UNSCHEDULED = Rule("unscheduled", 900.0, Action.DELETE, 200)
 """A pod that waits longer than its schedule clock, whose lease has ended, while Airflow can't be asked."""
@@ -220,7 +221,10 @@ class _Look:
         ends = created + LEASE_SECONDS if told is None else told
         words = f"its lease ended at {utc(ends)}" if told is not None else "it has no lease"
         is_deferred = ends > now + LEASE_SECONDS
-        if not is_deferred and now < ends + OWNERLESS.grace:
+        runs = not is_deferred and now < ends + OWNERLESS.grace
+        # When a worker that lives would have renewed it.
+        missed = ends if told is None else ends - LEASE_SECONDS + RENEW_SECONDS
+        if runs and now < missed + OWNERLESS.grace:
             return None
         word = self._world.word(owner)
         if word is Word.LIVES or (word is Word.SILENT and told is None):
@@ -229,6 +233,9 @@ class _Look:
             # What another Airflow deferred, or a test, this one has never heard of.
             over = f"{_SAID[Word.OVER]}, which left it a lease until {utc(ends)}"
             return _finding(OWNERLESS, pod, owner, over) if word is Word.OVER else None
+        if runs:
+            quiet = f"nobody has renewed its lease since {utc(missed - RENEW_SECONDS)}, and {_SAID[Word.OVER]}"
+            return _finding(OWNERLESS, pod, owner, quiet, missed) if word is Word.OVER else None
         if word is not Word.SILENT:
             return _finding(OWNERLESS, pod, owner, f"{words}, and {_SAID[word]}", ends)
         if not node_name(pod) and now >= created + self._world.schedule_seconds:

@@ -30,6 +30,7 @@ from tidepool.keeper.usage import Kubelets, Usage
 from tidepool.ledger.journal import Recorder
 
 if TYPE_CHECKING:
+    from tidepool.keeper.page.server import Site
     from tidepool.ledger.store import Store
 
 TOKEN_VARIABLE = "TIDEPOOL_AIRFLOW_TOKEN"  # noqa: S105 (names of variables)
@@ -87,7 +88,8 @@ def main() -> None:
         leases = client.CoordinationV1Api(api_client)
         chosen = Election(leases, namespace, name, arguments.identity or own)
     ledger = watch.open_ledger(arguments)  # one that can't be used is said before it leads
-    is_over = lead(chosen, stopped, lambda: start(arguments, api_client, chosen, ledger))
+    site = serve(arguments.listen, ledger) if arguments.listen else None
+    is_over = lead(chosen, stopped, lambda: start(arguments, api_client, chosen, ledger, site))
     if chosen is not None and is_over:
         chosen.release()
     os._exit(0 if is_over else 1)  # the watches would go on forever
@@ -116,8 +118,25 @@ def lead(
     return True
 
 
+def serve(listen: str, ledger: Recorder | Store) -> Site:
+    """Serve the page, also while another keeper is the active one: it only reads. Leaves where it can't listen."""
+    from tidepool.keeper.page import server  # whoever records into a file needs no SQLAlchemy
+
+    site = server.Site(None if isinstance(ledger, Recorder) else ledger, os.environ.get(server.TOKEN_VARIABLE, ""))
+    try:
+        listening = server.PageServer(listen, site)
+    except server.ListenError as error:
+        raise SystemExit(str(error)) from error
+    threading.Thread(target=listening.run, name="page", daemon=True).start()
+    return site
+
+
 def start(
-    arguments: argparse.Namespace, api_client: client.ApiClient, chosen: Election | None, ledger: Recorder | Store
+    arguments: argparse.Namespace,
+    api_client: client.ApiClient,
+    chosen: Election | None,
+    ledger: Recorder | Store,
+    site: Site | None = None,
 ) -> list[threading.Thread]:
     """Recorder and reaper, each watch and the reaper in a thread of its own."""
     core = client.CoreV1Api(api_client)
@@ -145,8 +164,14 @@ def start(
     measured = Usage(kept_nodes, kept_pods, ledger, Kubelets(api_client.configuration).summary)
     threads.append(threading.Thread(target=measured.run, name="usage", daemon=True))
     if not isinstance(ledger, Recorder):
+        from tidepool.keeper.metrics import Metrics
         from tidepool.keeper.spending import Publisher  # a file needs no SQLAlchemy
+        from tidepool.ledger.books import Books
+        from tidepool.prices import table
 
+        threads.append(threading.Thread(target=Books(ledger, table.bundled()).run, name="books", daemon=True))
+        if site is not None:
+            site.metrics = Metrics(ledger, document).render
         published = Publisher(ledger, core, document, may_act)
         threads.append(threading.Thread(target=published.run, name="spending", daemon=True))
     for thread in threads:

@@ -9,6 +9,7 @@ import copy
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -21,10 +22,13 @@ from infra.services.tenants import Tenants
 from infra.settings.model import Tenant
 from tests.infra.manifests import made_by
 from tests.seam.api_server import started
+from tidepool import budget
 from tidepool import pod as pods
-from tidepool.capacity import Capacity, Pool, Taint
+from tidepool.budget import Figure, Reservation
+from tidepool.capacity import OVERRIDES_CONFIG_MAP, SPENDING_CONFIG_MAP, Budget, Capacity, Pool, Taint
 from tidepool.capacity import Tenant as CapacityTenant
 from tidepool.job import Job
+from tidepool.operators.budget_gate import BudgetGate, OverBudgetError
 from tidepool.sizing import place
 
 pytestmark = pytest.mark.local_cloud
@@ -174,3 +178,45 @@ def test_a_container_that_says_nothing_gets_requests_and_a_memory_limit(api: cli
     added = admitted(api, manifest)["spec"]["containers"][1]["resources"]
     assert added["limits"] == {"memory": "512Mi"}
     assert added["requests"] == {"cpu": "100m", "memory": "512Mi", "ephemeral-storage": "1Gi"}
+
+
+def acting(api: client.CoreV1Api, account: str) -> client.CoreV1Api:
+    """The same server, as a ServiceAccount of the platform's."""
+    as_account = client.ApiClient(api.api_client.configuration)
+    as_account.set_default_header("Impersonate-User", f"system:serviceaccount:tidepool:{account}")
+    return client.CoreV1Api(as_account)
+
+
+def test_jobs_that_start_at_once_never_go_beyond_their_budget_together(api: client.CoreV1Api) -> None:
+    now = time.time()
+    text = budget.dump_spent(now, {"b": Figure(6.0, budget.period("day", now)[0])})
+    acting(api, "keeper").patch_namespaced_config_map(
+        SPENDING_CONFIG_MAP, "tidepool-research", {"data": {budget.SPENT: text}}
+    )
+    budgets = {"b": Budget("", "d", "day", 0, 10, "fail")}
+
+    def start(number: int) -> bool:
+        gate = BudgetGate(acting(api, "airflow"), "tidepool-research", budgets)
+        try:
+            gate.admit(f"pod-{number}", lambda: Reservation("d", 1.0, now, 600), lambda: None)
+        except OverBudgetError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(10) as workers:
+        started = list(workers.map(start, range(10)))
+    assert sum(started) == 4
+    data = api.read_namespaced_config_map(SPENDING_CONFIG_MAP, "tidepool-research").data
+    assert set(budget.load(data).reserved) == {f"pod-{number}" for number in range(10) if started[number]}
+
+
+def test_the_keeper_writes_what_was_spent_and_nothing_else_of_a_team(api: client.CoreV1Api) -> None:
+    keeper = acting(api, "keeper")
+    forbidden: list[Callable[[], Any]] = [
+        lambda: keeper.patch_namespaced_config_map(OVERRIDES_CONFIG_MAP, "tidepool-research", {"data": {"k": "v"}}),
+        lambda: keeper.read_namespaced_config_map(SPENDING_CONFIG_MAP, "tidepool-research"),
+        lambda: keeper.list_namespaced_secret("tidepool-research"),
+    ]
+    for each in forbidden:
+        with pytest.raises(client.ApiException, match="Forbidden"):
+            each()

@@ -139,7 +139,7 @@ def take_back(
         float, typer.Option("--notice", min=0, help="Seconds between notice and end; EC2 gives 120. 0: no notice.")
     ] = 120.0,
 ) -> None:
-    """Take a spot machine back as EC2 does: notice (cordon, evict), then gone; with --notice 0 just gone.
+    """Take a spot machine back as EC2 does: notice (cordon, taint, evict), then gone; with --notice 0 just gone.
 
     \b
     Examples:
@@ -147,7 +147,7 @@ def take_back(
       tidepool local reclaim i-0abc --notice 0
     """
     try:
-        gone = reclaim.reclaim(cloud.attach(), machine, notice, Progress())
+        gone = reclaim.reclaim(cloud.attach(), machine, notice, Progress(), is_announced=True)
     except LocalError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

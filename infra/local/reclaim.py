@@ -1,11 +1,12 @@
 """Taking a spot machine back, as EC2 does: with a notice, on which a termination handler drains it, or without.
 
-The drain stands in for aws-node-termination-handler: cordon, then the Eviction API for every pod.
+The drain stands in for aws-node-termination-handler: cordon, its taint, then the Eviction API for every pod.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import kubernetes
 
@@ -15,14 +16,18 @@ from infra.local.kube import core_api
 from infra.local.progress import Progress
 from infra.local.state import CLUSTER, Cloud
 from tidepool.capacity import TEAM_LABEL
+from tidepool.outcome import SPOT_TAINTS
 
 
 class ReclaimError(LocalError):
     """There is no such spot machine; the message says which there are."""
 
 
-def reclaim(cloud: Cloud, machine: str, notice_seconds: float, progress: Progress) -> str:
-    """Take back `machine`, or the spot machine whose job runs longest; its instance id. Blocks until it is ended."""
+def reclaim(cloud: Cloud, machine: str, notice_seconds: float, progress: Progress, is_announced: bool = False) -> str:
+    """Take back `machine`, or the spot machine whose job runs longest; its instance id. Blocks until it is ended.
+
+    is_announced: the node says that it is for a spot machine's notice that it is drained, and not for anything else.
+    """
     aws, api = Aws(), core_api(cloud.kubeconfig)
     spot = [each for group in aws.groups(CLUSTER) if group.market == "spot" for each in group.instances]
     chosen = machine or _longest_running(api, spot)
@@ -31,7 +36,7 @@ def reclaim(cloud: Cloud, machine: str, notice_seconds: float, progress: Progres
         raise ReclaimError(f"{asked}; spot machines: {', '.join(spot) or 'none'}")
     if notice_seconds:
         with progress.step(f"draining {chosen}"):
-            _drain(api, chosen, notice_seconds)
+            _drain(api, chosen, notice_seconds, is_announced)
     aws.reclaim(chosen)
     return chosen
 
@@ -42,10 +47,14 @@ def _longest_running(api: kubernetes.client.CoreV1Api, spot: list[str]) -> str:
     return running[0][1] if running else ""
 
 
-def _drain(api: kubernetes.client.CoreV1Api, node: str, limit_seconds: float) -> None:
+def _drain(api: kubernetes.client.CoreV1Api, node: str, limit_seconds: float, is_announced: bool) -> None:
     """Cordon, evict, and wait until the pods are gone or the notice is over, whichever is first."""
     deadline = time.monotonic() + limit_seconds
-    api.patch_node(node, {"spec": {"unschedulable": True}})
+    spec: dict[str, Any] = {"unschedulable": True}
+    if is_announced:
+        there = kubernetes.client.ApiClient().sanitize_for_serialization(api.read_node(node).spec.taints or [])
+        spec["taints"] = [*there, {"key": SPOT_TAINTS[0], "effect": "NoSchedule"}]
+    api.patch_node(node, {"spec": spec})
     selector = f"spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed"
     while time.monotonic() < deadline:
         pods = api.list_pod_for_all_namespaces(field_selector=selector).items

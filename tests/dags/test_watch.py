@@ -339,6 +339,29 @@ def test_a_node_tells_its_size_and_that_it_is_cordoned_or_reclaimed() -> None:
     assert {event.reconstructed for event in node_events(told, CREATED + 90, live=False)} == {True}
 
 
+@pytest.mark.parametrize(
+    ("taint", "cause"),
+    [("aws-node-termination-handler/spot-itn", "spot_reclaim"), ("", "evicted")],
+)
+def test_the_end_of_a_drained_pod_has_the_cause_that_its_node_says(tmp_path: Path, taint: str, cause: str) -> None:
+    path = tmp_path / "events.jsonl"
+    told = node()
+    told["spec"]["taints"] = [{"key": "tidepool.dev/pool", "value": "spot-small", "effect": "NoSchedule"}]
+    told["spec"]["taints"] += [{"key": taint, "effect": "NoSchedule"}] * bool(taint)
+    recorder = Recorder(path)
+    nodes = Nodes(recorder, lambda name: told)
+    nodes.changed("MODIFIED", told, CREATED + 7)
+    pods = Pods(recorder, nodes.machine, nodes.tainted)
+    evicted = pod("ended", exit_code=143)
+    evicted["metadata"]["deletionTimestamp"] = STAMP(8)
+    evicted["status"]["conditions"].append(
+        {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+    )
+    pods.changed("MODIFIED", evicted, CREATED + 9.5)
+    (end,) = (event for event in journal.read(path) if event.kind == "pod.ended")
+    assert end.cause == cause
+
+
 def test_a_pod_tells_its_team_and_what_it_asks_for() -> None:
     asking = pod()
     asking["metadata"]["labels"]["tidepool.dev/team"] = "analytics"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import Any
 
 import pytest
 
+from infra import naming
 from infra.local import paths
+from tidepool.capacity import BREAKERS_CONFIG_MAP
+from tidepool.ledger import tail
+
+NAMESPACE, POOL = naming.tenant_namespace("jobs"), "spot-small"
 
 pytestmark = pytest.mark.local_cloud
 
 
-@pytest.mark.parametrize(("notice", "cause"), [("60", "evicted"), ("0", "node_lost")])
+@pytest.mark.parametrize(("notice", "cause"), [("60", "spot_reclaim"), ("0", "node_lost")])
 def test_a_job_on_a_reclaimed_machine_is_retried_on_a_new_one(local: Any, notice: str, cause: str) -> None:
     run = local.start("waits")
     folder = local.folder / run
@@ -35,6 +41,10 @@ def test_a_job_on_a_reclaimed_machine_is_retried_on_a_new_one(local: Any, notice
     ended = local.wait_until(lambda: _both(local.pod_events("pod.ended", run)), 10, "both ends were recorded")
     assert [(event.pod, event.attempt, event.cause) for event in ended] == [(first, 1, cause), (second, 2, "ok")]
     assert ended[0].machine == machine != ended[1].machine
+    notices = [each.machine for each in tail.read(local.cloud.events) if each.kind == "machine.reclaimed"]
+    assert (machine in notices) == (cause == "spot_reclaim"), "the ledger has the notice"
+    told = json.loads(local.api.read_namespaced_config_map(BREAKERS_CONFIG_MAP, NAMESPACE).data[POOL])
+    assert told["reclaims"], "the pool's circuit breaker was told"
     assert ended[0].time <= local.pod_events("pod.running", run)[1].time, "one ended before the other began"
 
 

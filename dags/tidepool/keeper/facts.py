@@ -79,12 +79,13 @@ def pod_events(
     gone: bool = False,
     lost: bool = False,
     last_seen: float | None = None,
+    node: Object | None = None,
 ) -> list[Event]:
     """Everything that has happened to the pod so far, in order; times never go backwards.
 
     machine: the id of the machine that its node is, empty while it has none.
     gone: the pod object was deleted; a pod that had not ended by then ends with it. lost: so is its machine.
-    last_seen: nobody saw it go; until then it was there.
+    last_seen: nobody saw it go; until then it was there. node: its machine's, where that says why its pods have to go.
     """
     status = pod.get("status") or {}
     scheduled = _condition(pod, "PodScheduled")
@@ -100,7 +101,7 @@ def pod_events(
         stamps["pod.ended"] = (ended or {}).get("finishedAt")
     if gone:
         stamps["pod.gone"] = None
-    end = conclude(Seen(pod, _main_container(pod), gone=gone, node_gone=lost))
+    end = conclude(Seen(pod, _main_container(pod), gone=gone, node=node, node_gone=lost))
     told: list[Event] = []
     for kind in (phase for phase in _PHASES if phase in stamps):
         time = max(_when(stamps[kind], now, live), told[-1].time if told else 0.0)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from kubernetes.client import ApiException
 
-from tidepool.capacity import Pool
+from tidepool.capacity import POOL_LABEL, Pool
 from tidepool.keeper.facts import Object, machine_id, node_events, pod_events, pod_lost, pull_event
 from tidepool.ledger.buffer import Buffer
 from tidepool.ledger.events import POD_KINDS, Event, Ledger
@@ -29,6 +29,7 @@ class Nodes:
         self._pools = pools
         self.lost: Callable[[str, float], None] = lambda name, now: None
         self._machines: dict[str, str] = {}
+        self._tainted: dict[str, Object] = {}
 
     def listed(self, nodes: list[Object], now: float) -> None:
         """Take in what is there on a first look."""
@@ -41,6 +42,7 @@ class Nodes:
         """Take in a change as it happens. A node is deleted when its machine is gone: `lost` is told."""
         if kind == "DELETED":
             self.lost(node["metadata"]["name"], now)
+            self._tainted.pop(node["metadata"]["name"], None)
             _forget(self._recorder, machine_id(node))
         else:
             self._take(node, now, True, self._pools())
@@ -59,19 +61,38 @@ class Nodes:
                     raise
         return self._machines.get(name, "")
 
+    def tainted(self, name: str) -> Object | None:
+        """A node that has taints besides its pool's own, which may say why its pods have to go."""
+        return self._tainted.get(name)
+
     def _take(self, node: Object, now: float, live: bool, pools: Iterable[Pool]) -> None:
+        name = node["metadata"]["name"]
         if machine_id(node):
-            self._machines[node["metadata"]["name"]] = machine_id(node)
+            self._machines[name] = machine_id(node)
+        taints = [taint for taint in node.get("spec", {}).get("taints") or [] if taint.get("key") != POOL_LABEL]
+        if taints:
+            self._tainted[name] = {"metadata": {"name": name}, "spec": {"taints": taints}}
+        else:
+            self._tainted.pop(name, None)
         for event in node_events(node, now, live, pools):
             self._recorder.record(event)
 
 
 class Pods:
-    """Records what happens to the pods of jobs, and machines that idle after them."""
+    """Records what happens to the pods of jobs, and machines that idle after them.
 
-    def __init__(self, recorder: Ledger, machine: Callable[[str], str]) -> None:
+    machine: the machine behind a node. tainted: the node itself, where it says why its pods have to go.
+    """
+
+    def __init__(
+        self,
+        recorder: Ledger,
+        machine: Callable[[str], str],
+        tainted: Callable[[str], Object | None] = lambda name: None,
+    ) -> None:
         self._recorder = recorder
         self._machine = machine
+        self._tainted = tainted
         self._last: dict[str, Object] = {}
         self._on: dict[str, dict[str, Object]] = {}
         self._pulls: dict[str, tuple[Object, float, bool]] = {}
@@ -124,8 +145,9 @@ class Pods:
         uid = pod["metadata"]["uid"]
         placed = self._recorder.known("pod.scheduled", uid)
         machine = placed.machine if placed else self._machine(pod.get("spec", {}).get("nodeName") or "")
+        node = self._tainted(pod.get("spec", {}).get("nodeName") or "")
         earliest = 0.0
-        for event in pod_events(pod, machine, now, live, gone, last_seen=last_seen):
+        for event in pod_events(pod, machine, now, live, gone, last_seen=last_seen, node=node):
             # A stamp, cut off to seconds, may lie before what was seen happening earlier.
             timed = dataclasses.replace(event, time=max(event.time, earliest))
             if event.kind == "pod.ended" and self._recorder.known(*event.key) is None:

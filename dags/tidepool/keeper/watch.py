@@ -202,7 +202,7 @@ def watches(
 
     ledger = recorder if isinstance(recorder, Recorder) else Buffer(recorder)
     nodes = Nodes(ledger, read_node, pools)
-    pods = Pods(ledger, nodes.machine)
+    pods = Pods(ledger, nodes.machine, nodes.tainted)
     nodes.lost = pods.lost
     return (api.list_node, nodes, "nodes"), (list_pods, pods, "pods"), (list_pulls, Pulls(pods), "image pulls")
 

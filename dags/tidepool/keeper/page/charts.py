@@ -22,7 +22,13 @@ class Series:
     values: Sequence[float]
 
 
-def stacked(labels: Sequence[str], series: Sequence[Series], name: str, shown: Callable[[float], str]) -> Html:
+def stacked(
+    labels: Sequence[str],
+    series: Sequence[Series],
+    name: str,
+    shown: Callable[[float], str],
+    on_axis: Callable[[float], str],
+) -> Html:
     """Bars that are stacked; labels: of the bars, as people read them. name: what it shows, in a sentence."""
     height, count = 250.0, max(len(labels), 1)
     sums = [sum(each.values[index] for each in series) for index in range(len(labels))]
@@ -34,7 +40,7 @@ def stacked(labels: Sequence[str], series: Sequence[Series], name: str, shown: C
     for tick in ticks:
         y = _TOP + up * (1 - tick / top)
         marks.append(tag("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=_figure(y), y2=_figure(y), class_="grid"))
-        marks.append(tag("text", shown(tick), x=_LEFT - 8, y=_figure(y + 4), class_="tick end"))
+        marks.append(tag("text", on_axis(tick), x=_LEFT - 8, y=_figure(y + 4), class_="tick end"))
     every = math.ceil(count / 9)
     for index in range(0, len(labels), every):
         x = _LEFT + wide * (index + 0.5)
@@ -72,17 +78,18 @@ def legend(series: Sequence[tuple[str, str, str]], kind: str = "s") -> Html:
     return tag("ul", items, class_="legend")
 
 
-def spark(values: Sequence[float], name: str) -> Html:
+def spark(values: Sequence[float | None], name: str) -> Html:
     """A line as large as a word."""
     wide, high = 108, 26
-    if len(values) < 2:
+    known = [(index, value) for index, value in enumerate(values) if value is not None]
+    if len(known) < 2:
         return tag("span", "-", class_="faint")
-    low, top = min(values), max(values)
+    low, top = min(value for _, value in known), max(value for _, value in known)
     reach = (top - low) or 1.0
     step = (wide - 6) / (len(values) - 1)
     points = [
         (3 + step * index, high - 4 - (high - 8) * ((value - low) / reach if top > low else 0.5))
-        for index, value in enumerate(values)
+        for index, value in known
     ]
     line = tag("polyline", points=" ".join(f"{_figure(x)},{_figure(y)}" for x, y in points))
     end = tag("circle", cx=_figure(points[-1][0]), cy=_figure(points[-1][1]), r=2.5)

@@ -9,7 +9,8 @@ from tidepool.keeper.page.queries import Peak, Sum
 
 ASSUMPTIONS = (
     "The cluster that is always there has the machines of the dearest moment of the period, all on demand, at list "
-    "prices, for every hour of it. It needs no more than that, and is never late for lack of a machine.",
+    "prices, for every hour since the first of the period's machines came. It needs no more than that, and is never "
+    "late for lack of a machine.",
     "Nobody scales it at night by hand, and no reservation or savings plan makes it cheaper; with a discount of d, "
     "compare with (1 - d) of its price.",
     "Machines of the system pool are needed either way and stand on neither side.",
@@ -26,7 +27,7 @@ def page(asked: Asked) -> Page:
     if peak is None:
         return Page("24x7", "comparison", join(head, empty("No machine was there for jobs", "Choose another period.")))
     cost, on_demand = queries.bought(asked.connection, asked.period)
-    length = min(asked.period.until, asked.now) - asked.period.since
+    length = min(asked.period.until, asked.now) - peak.since
     always = peak.usd_per_hour * length / 3600
     return Page(
         "24x7",

@@ -10,31 +10,42 @@ from tidepool.keeper.page.charts import Bar, Line
 from tidepool.keeper.page.html import Html, href, join, tag
 from tidepool.keeper.page.layout import Asked, Column, Page, card, empty, figure, heading, leaf, table
 from tidepool.keeper.page.queries import Machine, Pod
+from tidepool.ledger.attribution import SYSTEM_POOLS
 
-SIZE = 40
+SIZE = 25
 HOURS = {3: "3 hours", 12: "12 hours", 24: "a day", 72: "3 days", 168: "a week"}
-_MOST_PODS, _MOST_LANES = 3000, 8
+_MOST_MACHINES, _MOST_PODS, _MOST_LANES = 1200, 2500, 8
 
 
 def page(asked: Asked) -> Page:
     """The machines that were there in some hours."""
-    length = asked.number("hours", 1, 24 * 31, 24)
+    length = asked.number("hours", 1, 24 * 31, 12)
     until = _until(asked)
     since = until - 3600 * length
-    number = asked.number("page", 1, 10**6, 1)
-    found, count = queries.machines(asked.connection, since, until, SIZE, SIZE * (number - 1))
-    pods = queries.pods_on(asked.connection, [each.machine for each in found], since, until, _MOST_PODS)
+    drawn, count = queries.machines(asked.connection, since, until, _MOST_MACHINES, 0)
     said = f"{words.moment(since)[:16]} to {words.moment(until)[:16]}: {count:,} machine{'' if count == 1 else 's'}"
     head = heading("Machines and their jobs", said, _controls(asked, until, length))
-    if not found:
+    if not drawn:
         return Page("Machines", "machines", join(head, empty("No machine was there", "Look at another time.")))
-    lines = [_line(asked, each, [pod for pod in pods if pod.machine == each.machine], until) for each in found]
-    name = f"Timeline of {len(found)} machines with the jobs on them, from {said.split(':')[0]}"
-    chart = charts.timeline(lines, since, until, name)
+    pods = queries.pods_on(asked.connection, [each.machine for each in drawn], since, until, _MOST_PODS)
+    name = f"Timeline of {len(drawn)} machines with the jobs on them, {said.split(': ')[0]}"
+    chart = charts.timeline(_lines(asked, drawn, pods, until), since, until, name)
+    cut = []
+    if count > len(drawn):
+        cut.append(f"Only the first {len(drawn):,} machines are drawn: look at fewer hours.")
+    if len(pods) == _MOST_PODS:
+        cut.append(f"Only the first {_MOST_PODS:,} jobs are drawn: look at fewer hours.")
+    note = "A row is as many machines, one after another; a pool has as many rows as it had machines at once"
+    first = SIZE * (asked.number("page", 1, 10**6, 1) - 1)
+    some = drawn[first : first + SIZE]
+    if count > len(drawn):
+        some, _ = queries.machines(asked.connection, since, until, SIZE, first)
     at = {"until": _written(until), "hours": str(length)}
-    cut = [f"Only the first {_MOST_PODS:,} jobs are drawn: look at fewer hours."] if len(pods) == _MOST_PODS else []
-    below = join(_legend(), *(tag("p", each) for each in cut), leaf(asked, "machines", SIZE, count, **at))
-    body = join(head, figure("Timeline", "A row a machine, from when it is billed", chart, below), card(_table(found)))
+    body = join(
+        head,
+        figure("Timeline", note, chart, join(_legend(), *(tag("p", each) for each in cut))),
+        card(_table(some), leaf(asked, "machines", SIZE, count, **at)),
+    )
     return Page("Machines", "machines", body)
 
 
@@ -75,20 +86,45 @@ def _written(time: float) -> str:
     return words.moment(time)[:16].replace(" ", "T")
 
 
-def _line(asked: Asked, machine: Machine, pods: Sequence[Pod], until: float) -> Line:
+def _lines(asked: Asked, machines: Sequence[Machine], pods: Sequence[Pod], until: float) -> list[Line]:
+    """The rows of each pool: every machine in the first one that is free."""
+    of_machine: dict[str, list[Pod]] = {}
+    for pod in pods:
+        of_machine.setdefault(pod.machine, []).append(pod)
+    rows: dict[str, list[tuple[float, list[Machine]]]] = {}
+    for machine in machines:
+        taken = rows.setdefault(machine.pool, [])
+        free = next((number for number, (end, _) in enumerate(taken) if end <= machine.started), len(taken))
+        before = taken[free][1] if free < len(taken) else []
+        taken[free : free + 1] = [(machine.gone or until, [*before, machine])]
+    found = []
+    for pool, taken in sorted(rows.items()):
+        for number, (_, those) in enumerate(taken):
+            bars: list[Bar] = []
+            marks: list[tuple[float, str, str]] = []
+            for machine in those:
+                bars += _life(asked, machine, of_machine.get(machine.machine, []), until)
+                if machine.reclaimed:
+                    marks.append((machine.reclaimed, "b-mark", f"{machine.machine}: notice that it is reclaimed"))
+            kinds = ", ".join(sorted({each.instance_type for each in those}))
+            note = f"{len(those)} × {kinds}" if len(those) > 1 else kinds  # noqa: RUF001 - as people write it
+            found.append(Line(pool if number == 0 else "", note, bars, marks))
+    return found
+
+
+def _life(asked: Asked, machine: Machine, pods: Sequence[Pod], until: float) -> list[Bar]:
     end = machine.gone or until
-    ready = machine.ready if machine.ready is not None else end
-    there = f"{words.moment(machine.started)} to {words.moment(machine.gone)}"
-    life = f"{machine.machine}: {there}, {words.cost(machine.cost)}"
-    bars = [Bar(machine.started, end, "b-life", life)]
+    ready = min(machine.ready if machine.ready is not None else end, end)
+    there = f"{words.moment(machine.started)} to {words.moment(machine.gone) if machine.gone else 'now'}"
+    kind = "b-system" if machine.pool in SYSTEM_POOLS else "b-life"
+    bars = [Bar(machine.started, end, kind, f"{machine.machine}: {there}, {words.cost(machine.cost)}")]
     if machine.started < ready:
-        bars.append(Bar(machine.started, min(ready, end), "b-boot", f"Boot: {words.span(ready - machine.started)}"))
+        bars.append(Bar(machine.started, ready, "b-boot", f"Boot: {words.span(ready - machine.started)}"))
     lanes = _lanes(pods, end)
     count = min(max((lane for _, lane in lanes), default=0) + 1, _MOST_LANES)
     for pod, lane in lanes:
         bars += _bars(asked, pod, min(lane, count - 1), count, end)
-    marks = [(machine.reclaimed, "b-mark", "Reclaimed: notice by its cloud")] if machine.reclaimed else []
-    return Line(machine.machine, f"{machine.instance_type} · {machine.pool}", bars, marks)
+    return bars
 
 
 def _bars(asked: Asked, pod: Pod, lane: int, lanes: int, end: float) -> list[Bar]:
@@ -117,7 +153,7 @@ def _lanes(pods: Sequence[Pod], end: float) -> list[tuple[Pod, int]]:
 
 def _legend() -> Html:
     kinds = (("ok", "job, ended well"), ("bad", "job, failed"), ("run", "job, running"), ("pull", "image pull"))
-    more = (("boot", "boot"), ("life", "idle"), ("mark", "▼ reclaim notice"))
+    more = (("boot", "boot"), ("life", "idle"), ("system", "system"), ("mark", "▼ reclaim notice"))
     return charts.legend([(key, name, "") for key, name in (*kinds, *more)], "b")
 
 

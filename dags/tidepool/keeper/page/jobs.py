@@ -98,13 +98,13 @@ def _tasks(asked: Asked, found: Sequence[Task], order: Order, search: str) -> Ht
     return table(columns, rows, f"Tasks, the {ORDERS[order]} first; durations are those of an attempt")
 
 
-def _trend(values: Sequence[float]) -> Html:
-    if len(values) < 2:
+def _trend(values: Sequence[float | None]) -> Html:
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
         return tag("span", "-", class_="faint")
-    third = max(1, len(values) // 3)
-    before, after = sum(values[:third]) / third, sum(values[-third:]) / third
-    said = words.change(after, before)
-    name = f"A run's cost, from the first to the last third of the period: {said}"
+    third = max(1, len(known) // 3)
+    said = words.change(sum(known[-third:]) / third, sum(known[:third]) / third)
+    name = f"A run's cost, from its first to its last third: {said}"
     return join(charts.spark(values, name), tag("small", said))
 
 
@@ -148,7 +148,9 @@ def _days(asked: Asked, dag: str, name: str, title: str) -> Html:
         sums[key][bar] = sums[key][bar] + cost
     unit = "day" if period.step == 1 else "week"
     series = [Series(key, words.CATEGORIES[key], [each.usd or 0.0 for each in sums[key]]) for key in kinds]
-    chart = charts.stacked([words.day(day) for day in days], series, f"Cost of {title} a {unit}, USD", words.usd)
+    chart = charts.stacked(
+        [words.day(day) for day in days], series, f"Cost of {title} a {unit}, USD", words.usd, words.tick
+    )
     totals = [(each.key, each.name, words.usd(sum(each.values))) for each in series]
     columns = [Column(unit.capitalize()), *(Column(words.CATEGORIES[key], True) for key in kinds)]
     rows = [[words.day(day), *(words.cost(sums[key][number]) for key in kinds)] for number, day in enumerate(days)]

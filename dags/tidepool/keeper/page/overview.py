@@ -33,7 +33,7 @@ def page(asked: Asked) -> Page:
     if not spent:
         hint = "Choose another period, or run a DAG: the books are a few seconds behind what happens."
         return Page("Overview", "./", join(head, _now(asked), empty("No machine was there in this period", hint)))
-    markets = sorted({market for _, market, _ in spent}, key=lambda name: (name not in _MARKETS, name))
+    markets = sorted({market for _, market, _ in spent}, key=lambda name: (name not in _MARKETS, name != "spot", name))
     by_market = [(name if name in _MARKETS else "other", _MARKETS.get(name, name or "Unknown")) for name in markets]
     return Page(
         "Overview",
@@ -51,7 +51,7 @@ def page(asked: Asked) -> Page:
                 "by class",
                 words.MEANINGS,
             ),
-            tag("div", (_shares(asked, by) for by in ("dag", "team", "pool")), class_="two"),
+            tag("div", (_shares(asked, by) for by in ("dag", "team", "pool")), class_="three"),
         ),
     )
 
@@ -108,7 +108,7 @@ def _chart(
     totals = {kind: _added(sums[kind]) for kind, _ in there}
     whole = _added(totals.values())
     name = f"{title}: cost in USD of each {unit}, stacked {said}; {words.cost(whole)} in all"
-    chart = charts.stacked([each.removeprefix("week from ") for each in axis], series, name, words.usd)
+    chart = charts.stacked([each.removeprefix("week from ") for each in axis], series, name, words.usd, words.tick)
     legend = charts.legend(
         [
             (key, name, f"{words.cost(totals[kind])} ({words.share(totals[kind].usd, whole.usd)})")

@@ -126,9 +126,11 @@ class Now:
 class Peak:
     """The most that machines for jobs there were at once, by what they cost an hour on demand.
 
-    machines: by pool and type. unknown: how many machines of the period have no known on-demand price.
+    since: when the first machine was there, or the period began. machines: by pool and type. unknown: how many
+    machines of the period have no known on-demand price.
     """
 
+    since: float
     moment: float
     usd_per_hour: float
     machines: tuple[tuple[str, str, int], ...]
@@ -225,8 +227,8 @@ def tasks(
 
 def trends(
     connection: sa.Connection, period: Period, names: Sequence[tuple[str, str]]
-) -> dict[tuple[str, str], list[float]]:
-    """What each run of these tasks cost on average, in TRENDS parts of the period; where none ran, as before."""
+) -> dict[tuple[str, str], list[float | None]]:
+    """What each run of these tasks cost on average, in TRENDS parts of the period; None where none ran."""
     if not names:
         return {}
     step = (period.until - period.since) / TRENDS
@@ -240,7 +242,7 @@ def trends(
     found: dict[tuple[str, str], dict[int, float]] = {}
     for dag, task, number, usd in connection.execute(chosen):
         found.setdefault((dag, task), {})[min(max(int(number), 0), TRENDS - 1)] = float(usd or 0.0)
-    return {name: _filled(found.get(name, {})) for name in names}
+    return {name: [found.get(name, {}).get(part) for part in range(TRENDS)] for name in names}
 
 
 def runs(
@@ -334,7 +336,14 @@ def peak(connection: sa.Connection, period: Period, now: float) -> Peak | None:
     unknown = connection.scalar(
         sa.select(sa.func.count()).select_from(schema.machines).where(there, _machines.on_demand_usd_per_hour.is_(None))
     )
-    return Peak(moment, float(first[1]), tuple((row[0], row[1], row[2]) for row in kinds), int(unknown or 0))
+    begun = connection.scalar(sa.select(sa.func.min(_machines.started)).where(there))
+    return Peak(
+        max(period.since, float(begun or 0)),
+        moment,
+        float(first[1]),
+        tuple((row[0], row[1], row[2]) for row in kinds),
+        int(unknown or 0),
+    )
 
 
 def bought(connection: sa.Connection, period: Period) -> tuple[Sum, float]:
@@ -396,14 +405,3 @@ def _unused() -> sa.ColumnElement[Any]:
     return sa.case(
         (sa.or_(cpu.is_(None), memory.is_(None), cpu >= 1, memory >= 1), 0.0), (cpu > memory, 1 - cpu), else_=1 - memory
     )
-
-
-def _filled(parts: dict[int, float]) -> list[float]:
-    """A value for every part: where none ran, the one before, at the beginning the first."""
-    if not parts:
-        return []
-    value, found = parts[min(parts)], []
-    for number in range(TRENDS):
-        value = parts.get(number, value)
-        found.append(value)
-    return found

@@ -60,6 +60,11 @@ def usd(value: float | None) -> str:
     return f"${value:,.2f}" if abs(value) < 100_000 else f"${value:,.0f}"
 
 
+def tick(value: float) -> str:
+    """Money on an axis."""
+    return f"${value:,.0f}" if value >= 10 or value == 0 else f"${value:.10g}"
+
+
 def cost(sum_: Sum) -> str:
     """Money of a sum; a `+` after it where some of it has no known price."""
     return usd(sum_.usd) + ("+" if sum_.unpriced and sum_.usd is not None else "")

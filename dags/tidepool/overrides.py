@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 
 from tidepool.capacity import Capacity, Market
-from tidepool.job import Job, human
+from tidepool.job import Job, human, quantity
 from tidepool.sizing import Placement
 
 
@@ -80,6 +80,13 @@ def holds(override: Override, usual: Placement) -> str:
             f"{usual.cpu_millis}m and {human(usual.memory_bytes)} now"
         )
     return ""
+
+
+def rebased(new: Override, old: Override | None) -> Override:
+    """An override that follows from runs which had an older one: it holds for the same size of the author's."""
+    if old is None or old.rolled_back or old.memory is None or quantity(old.memory) != new.memory_bytes:
+        return new
+    return replace(new, cpu_millis=old.cpu_millis, memory_bytes=old.memory_bytes)
 
 
 def overridden(job: Job, override: Override) -> Job:

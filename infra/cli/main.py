@@ -6,7 +6,7 @@ import signal
 
 import typer
 
-from infra.cli import hdfs, images, local, simulate
+from infra.cli import hdfs, images, jobs, local, simulate
 from infra.cli.check import check
 from infra.cli.demo import demo
 from infra.cli.explain import explain
@@ -27,6 +27,7 @@ app.command()(report)
 app.command()(test)
 app.add_typer(hdfs.app, name="hdfs")
 app.add_typer(images.app, name="images")
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(local.app, name="local")
 app.add_typer(simulate.app, name="simulate")
 

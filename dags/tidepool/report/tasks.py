@@ -46,6 +46,7 @@ class Waste:
     dag: str
     task: str
     team: str
+    namespace: str
     runs: int
     usd: float | None
     lost_usd: float
@@ -102,6 +103,7 @@ def waste(runs: Sequence[TaskRun], capacity: Capacity | None, now: float = 0.0) 
         dag=last.dag,
         task=last.task,
         team=last.team,
+        namespace=last.namespace,
         runs=len(runs),
         usd=_usd(pods),
         lost_usd=sum(run.lost_usd for run in runs),

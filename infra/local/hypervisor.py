@@ -49,6 +49,7 @@ class Hypervisor:
         self._machines = {machine.instance.id: machine for machine in Machine.all(home)}
         self._busy: set[str] = set()
         self._lock = threading.Lock()
+        self._looked = 0.0
         self._workers = ThreadPoolExecutor(max_workers=8)
         self._orphan_nodes: set[str] = set()
         self._catch_up()
@@ -56,6 +57,7 @@ class Hypervisor:
     def step(self) -> None:
         """One look at the AWS API, and what follows from it."""
         groups = self._aws.groups(self._cluster)
+        before, self._looked = self._looked, time.time()
         alive = self._aws.instances()
         for group in groups:
             for instance in group.instances:
@@ -63,7 +65,7 @@ class Hypervisor:
                     self._launch(group, instance, alive[instance])
         for instance, machine in list(self._machines.items()):
             if instance not in alive:
-                self._work(instance, functools.partial(self._end, noticed=time.time()), machine)
+                self._work(instance, functools.partial(self._end, seen=before, noticed=time.time()), machine)
             elif machine.down_processes():
                 self._work(instance, self._revive, machine)
         self._delete_nodes()
@@ -111,10 +113,12 @@ class Hypervisor:
             machine.boot()
             time.sleep(_RESTART_SECONDS)
 
-    def _end(self, machine: Machine, noticed: float) -> None:
+    def _end(self, machine: Machine, seen: float, noticed: float) -> None:
         machine.end()
-        stamp = self._aws.ended(machine.instance.id)  # it was billed until then, however late that was noticed
-        self._record("machine.gone", machine.instance, noticed if stamp is None else min(noticed, stamp + 1.0))
+        # It was billed until EC2 ended it, however late that was noticed; EC2's word has no fractions of a second.
+        stamp = self._aws.ended(machine.instance.id)
+        first, last = (seen, noticed) if stamp is None else (max(seen, stamp), min(noticed, stamp + 1.0))
+        self._record("machine.gone", machine.instance, (min(first, last) + last) / 2)
         log(f"{machine.instance.id}: gone")
         with self._lock:
             self._orphan_nodes.add(machine.instance.id)

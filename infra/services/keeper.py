@@ -8,6 +8,7 @@ from typing import Any
 
 import pulumi
 import pulumi_kubernetes as kubernetes
+import pulumi_random as random
 
 from infra import naming
 from infra.services import network_policies
@@ -22,7 +23,8 @@ USER_ID = 187
 
 KUBELET_PORT = 10250
 AIRFLOW_URL = "http://airflow-api-server:8080"
-DATABASE_SECRET = "keeper-database"  # noqa: S105 (a name)
+DATABASE_SECRET, PAGE_SECRET = "keeper-database", "keeper-page"  # noqa: S105 (names)
+PAGE_KEY = "token"
 CAPACITY_FOLDER, DATA_FOLDER = "/etc/tidepool", "/data"
 LABELS = {"app.kubernetes.io/name": NAME}
 
@@ -61,7 +63,7 @@ class KeeperArgs:
     has_airflow: bool
     metrics: bool
     identity: Mapping[str, str] = field(default_factory=dict)
-    arguments: tuple[str, ...] = ()
+    arguments: tuple[pulumi.Input[str], ...] = ()
 
 
 class Keeper(pulumi.ComponentResource):
@@ -137,7 +139,7 @@ class Keeper(pulumi.ComponentResource):
         )
 
     def _deploy(self, args: KeeperArgs, image: pulumi.Input[str]) -> None:
-        before: list[pulumi.Resource] = []
+        before: list[pulumi.Resource] = [self._token()]
         database = args.database_secret
         if args.database_connection is not None:
             database = DATABASE_SECRET
@@ -167,6 +169,17 @@ class Keeper(pulumi.ComponentResource):
             metadata=_named(),
             spec=deployment(args, image, database),
             opts=pulumi.ResourceOptions(parent=self, depends_on=before),
+        )
+
+
+    def _token(self) -> kubernetes.core.v1.Secret:
+        """Whoever knows it sees the page; Airflow's menu passes it on."""
+        token = random.RandomPassword(f"{self._name}-token", length=48, special=False, opts=self._inside)
+        return kubernetes.core.v1.Secret(
+            f"{self._name}-page",
+            metadata={"name": PAGE_SECRET, "namespace": naming.PLATFORM_NAMESPACE},
+            string_data={PAGE_KEY: token.result},
+            opts=self._inside,
         )
 
 
@@ -268,9 +281,9 @@ def pod(args: KeeperArgs, image: pulumi.Input[str], database: str) -> dict[str, 
     }
 
 
-def command(args: KeeperArgs, database: str) -> list[str]:
+def command(args: KeeperArgs, database: str) -> list[pulumi.Input[str]]:
     """The container's command line."""
-    words = ["python", "-m", "tidepool.keeper", "--listen", f"0.0.0.0:{PORT}"]
+    words: list[pulumi.Input[str]] = ["python", "-m", "tidepool.keeper", "--listen", f"0.0.0.0:{PORT}"]
     words += ["--database", "env" if database else f"{DATA_FOLDER}/ledger.db"]
     words += ["--lease", f"{naming.PLATFORM_NAMESPACE}/{naming.KEEPER_LEASE}"]
     if args.settings.airflow is not None:
@@ -282,7 +295,8 @@ def command(args: KeeperArgs, database: str) -> list[str]:
 
 def environment(args: KeeperArgs, database: str) -> list[dict[str, Any]]:
     """The container's variables; what is secret comes from Secrets."""
-    secrets = {"TIDEPOOL_LEDGER": (database, DATABASE_KEY)} if database else {}
+    secrets = {"TIDEPOOL_PAGE_TOKEN": (PAGE_SECRET, PAGE_KEY)}
+    secrets |= {"TIDEPOOL_LEDGER": (database, DATABASE_KEY)} if database else {}
     airflow = args.settings.airflow.secret if args.settings.airflow else USER_SECRET if args.has_airflow else ""
     if airflow:
         secrets |= {"TIDEPOOL_AIRFLOW_USER": (airflow, "username"), "TIDEPOOL_AIRFLOW_PASSWORD": (airflow, "password")}

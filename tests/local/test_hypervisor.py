@@ -139,12 +139,11 @@ def test_an_end_that_was_not_written_down_is_recorded_by_the_next_hypervisor(clo
 
 
 def test_a_machine_is_gone_when_ec2_ended_it_however_late_that_is_noticed(cloud: Cloud) -> None:
-    hypervisor = cloud.hypervisor()
-    hypervisor.step()
+    cloud.hypervisor().step()
     cloud.answer, cloud.stamps = ([], {}), {"i-1": LAUNCHED + 60, "i-0": LAUNCHED + 30}
-    hypervisor.step()
+    cloud.hypervisor().step()
     gone = tail.read(cloud.state / "ledger.db")[-1]
-    assert (gone.kind, gone.time, gone.reconstructed) == ("machine.gone", LAUNCHED + 61, False)
+    assert (gone.kind, gone.time, gone.reconstructed) == ("machine.gone", LAUNCHED + 60.5, False)
     store = Store.open(str(cloud.state / "ledger.db"))
     store.record(Event(LAUNCHED, "machine.asked", "i-0", pool="spot"))
     store.close()

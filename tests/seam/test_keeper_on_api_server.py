@@ -16,7 +16,7 @@ from infra.services.priority import PriorityClasses
 from infra.services.tenants import Tenants
 from infra.settings import model
 from tests.infra import recording
-from tests.infra.releases import SYSTEM
+from tests.infra.releases import RANDOM, SYSTEM
 from tests.seam.api_server import started
 
 pytestmark = pytest.mark.local_cloud
@@ -58,7 +58,7 @@ def program() -> None:
 
 @pytest.fixture(scope="module")
 def manifests() -> list[dict[str, Any]]:
-    return [plain(dict(each.inputs)) for each in recording.made_by(program) if "kind" in each.inputs]
+    return [plain(dict(each.inputs)) for each in recording.made_by(program, computed=RANDOM) if "kind" in each.inputs]
 
 
 @pytest.fixture(scope="module")

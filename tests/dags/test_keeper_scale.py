@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from tests.dags.test_watch import CREATED, ApiServer, kinds, node, pod, pull
 from tidepool.keeper import watch
@@ -163,6 +164,29 @@ def test_a_list_is_read_by_pages_and_taken_in_as_one(store: Counting) -> None:
         watch.follow(server, Pods(buffer, lambda name: "i-1"), "pods")
     assert server.asked == [None, "2", "4"]
     assert len(store.events("pod.running")) == 5
+
+
+def test_a_database_that_is_away_is_waited_for_and_gets_every_event_at_its_time(
+    store: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch.time, "sleep", lambda seconds: None)
+    away = 3
+    write = store.record_all
+
+    def record_all(events: Any) -> int:
+        nonlocal away
+        away -= 1
+        if away >= 0:
+            raise OperationalError("INSERT", {}, Exception("the server closed the connection"))
+        return write(events)
+
+    monkeypatch.setattr(store, "record_all", record_all)
+    seen = [{"type": "ADDED", "object": pod("running")}]
+    server = ApiServer([], seen, [pod("running")], [], [pod("running")], [])
+    with pytest.raises(KeyboardInterrupt):
+        watch.follow(server, Pods(Buffer(store), lambda name: "i-1"), "pods")
+    (running,) = store.events("pod.running")
+    assert not running.reconstructed, "as it was seen the first time"
 
 
 def test_what_came_while_a_batch_was_written_is_written_together() -> None:

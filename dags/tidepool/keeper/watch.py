@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -40,6 +41,7 @@ _WATCH_SECONDS = 60
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 1.0
 _PAGE = 500
 _MOST_READ = 1000
+_FAILURES = (ApiException, urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError)
 _log = logging.getLogger("tidepool.watch")
 
 Request = Callable[..., Any]
@@ -65,7 +67,10 @@ class Handler(Protocol):
 
 
 def follow(request: Request, handler: Handler, what: str, pace: Pace | None = None) -> None:
-    """List and watch until the process ends; any failure of the connection is waited out. pace: told how it goes."""
+    """List and watch until the process ends; any failure of a connection, the ledger's too, is waited out.
+
+    pace: told how it goes.
+    """
     pace = pace or Pace()
     pause = _FIRST_PAUSE
     while True:
@@ -86,11 +91,17 @@ def follow(request: Request, handler: Handler, what: str, pace: Pace | None = No
                 pace.in_step(what, time.time())
         except Gone:
             continue
-        except (ApiException, urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError) as error:
+        except (*_FAILURES, *_database_failures()) as error:
             if pause == _FIRST_PAUSE:
                 _log.warning("watching %s was interrupted: %s", what, _reason(error))
             time.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE)
+
+
+def _database_failures() -> tuple[type[Exception], ...]:
+    """A database that is away comes back, and what was to be written waits so long; a file needs no SQLAlchemy."""
+    loaded = sys.modules.get("sqlalchemy.exc")
+    return () if loaded is None else (loaded.OperationalError, loaded.InterfaceError, loaded.InternalError)
 
 
 def _list(request: Request, handler: Handler) -> str:
@@ -173,7 +184,8 @@ def lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
 def _reason(error: Exception) -> str:
     if isinstance(error, ApiException):
         return f"{error.status} {error.reason}"
-    return str(getattr(error, "reason", "") or error) or type(error).__name__
+    said = getattr(error, "orig", None) or getattr(error, "reason", "") or error  # SQLAlchemy adds the statement
+    return str(said).strip().partition("\n")[0] or type(error).__name__
 
 
 def open_store(database: str) -> Store:

@@ -25,6 +25,7 @@ MOTO = "http://127.0.0.1:5555"
 ETCD = "https://127.0.0.1:23790"
 ETCD_PEER = "https://127.0.0.1:23800"
 AIRFLOW = "http://127.0.0.1:8088"
+KEEPER = "http://127.0.0.1:8089"
 CLUSTER_DOMAIN = "cluster.local"
 
 HOST_PORTS = {
@@ -32,6 +33,7 @@ HOST_PORTS = {
     "etcd": ("127.0.0.1", 23790),
     "etcd's peer port": ("127.0.0.1", 23800),
     "Airflow's API server": ("127.0.0.1", 8088),
+    "the keeper's page": ("127.0.0.1", 8089),
 }
 
 

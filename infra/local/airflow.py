@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
-from infra.local import addresses
+from infra.local import addresses, paths
 from infra.local.errors import LocalError
 from infra.local.supervisor import Program, minimal_environment
 from tidepool import queues
@@ -27,6 +27,7 @@ from tidepool.capacity import Capacity
 
 USER = "admin"
 PASSWORDS = "passwords.json"
+PAGE_TOKEN = "page-token"  # noqa: S105 (a file's name)
 MIGRATION_SECONDS = 120
 _PARTS = {
     "airflow-api-server": ("api-server",),
@@ -149,8 +150,19 @@ def programs(home: Path, capacity: Path, kubeconfig: Path, namespace: str) -> li
         "NO_COLOR": "1",
         "PYTHONUNBUFFERED": "1",
         "TIDEPOOL_CAPACITY": str(capacity),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(paths.REPOSITORY / "images" / "airflow" / "plugins"),
+        "TIDEPOOL_KEEPER_URL": addresses.KEEPER,
+        "TIDEPOOL_PAGE_TOKEN_FILE": str(page_token(home.parent)),
     }
     return [Program(name, _command(*arguments), environment, home) for name, arguments in _PARTS.items()]
+
+
+def page_token(state: Path) -> Path:
+    """The file in a cloud's folder with the token that its keeper's page is shown for; made if it is not there."""
+    path = state / PAGE_TOKEN
+    if not path.exists():
+        _write_secret(path, secrets.token_urlsafe(24) + "\n")
+    return path
 
 
 def _command(*arguments: str) -> tuple[str, ...]:

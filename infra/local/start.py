@@ -95,7 +95,13 @@ def _own_programs(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler
         "keeper": keeper_command(cloud, keeper),
         "cluster-autoscaler": autoscaler_command(state, autoscaler),
     }
-    environment = {"PYTHONUNBUFFERED": "1", "TIDEPOOL_AIRFLOW_USER": airflow.USER, **control_plane.AWS_ENVIRONMENT}
+    page = {"TIDEPOOL_PAGE_TOKEN_FILE": str(airflow.page_token(state))}
+    environment = {
+        "PYTHONUNBUFFERED": "1",
+        "TIDEPOOL_AIRFLOW_USER": airflow.USER,
+        **control_plane.AWS_ENVIRONMENT,
+        **page,
+    }
     return [Program(name, command, environment, paths.REPOSITORY) for name, command in commands.items()]
 
 
@@ -105,6 +111,7 @@ def keeper_command(cloud: Cloud, kubeconfig: Path) -> tuple[str, ...]:
         *(sys.executable, "-m", "tidepool.keeper", "--kubeconfig", str(kubeconfig)),
         *("--database", str(cloud.events), "--capacity", str(cloud.capacity)),
         *("--airflow", addresses.AIRFLOW, "--airflow-passwords", str(cloud.state / "airflow" / airflow.PASSWORDS)),
+        *("--listen", addresses.KEEPER.removeprefix("http://")),
         *("--identity", "local"),  # one that comes again under its name need not wait for its own Lease to end
     )
 

@@ -10,11 +10,13 @@ import base64
 import binascii
 import hmac
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -29,6 +31,18 @@ SECONDS = 10.0
 _AT_ONCE = 16
 _MOST_QUERY, _MOST_FIELDS = 8192, 20
 _log = logging.getLogger("tidepool.page")
+
+
+def token() -> str:
+    """The token that pages are shown for: TOKEN_VARIABLE's, or that of the file which TOKEN_VARIABLE_FILE names.
+
+    Raises ListenError for a file that can't be read.
+    """
+    file = os.environ.get(f"{TOKEN_VARIABLE}_FILE", "")
+    try:
+        return Path(file).read_text(encoding="utf-8").strip() if file else os.environ.get(TOKEN_VARIABLE, "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ListenError(f"{TOKEN_VARIABLE}_FILE: {error}") from error
 
 
 class ListenError(Exception):
@@ -120,7 +134,7 @@ class PageServer:
         except (OSError, OverflowError) as error:
             raise ListenError(f"can't listen on {listen}: {error}") from error
         if not site.token:
-            _log.warning("%s is not set: nobody can see a page, only /healthz and /metrics", TOKEN_VARIABLE)
+            _log.warning("no %s: nobody can see a page, only /healthz and /metrics", TOKEN_VARIABLE)
 
     @property
     def port(self) -> int:

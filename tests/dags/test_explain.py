@@ -12,7 +12,15 @@ import pytest
 from airflow.sdk import DAG
 
 from tests.dags.fake_kubernetes import Clock, Kubernetes, Watch, context, task
-from tidepool import SparkPodOperator, deadline_alert, explain
+from tidepool import (
+    DaskClusterOperator,
+    JobPodOperator,
+    SparkApplicationOperator,
+    SparkClusterOperator,
+    SparkPodOperator,
+    deadline_alert,
+    explain,
+)
 from tidepool.capacity import Capacity, Pool
 from tidepool.explain import Part
 from tidepool.job import MIB, Job
@@ -108,6 +116,32 @@ def test_a_job_of_several_kinds_of_pods_is_explained_by_kind(capacity: Capacity)
     told = said(explain.figures(parts, capacity, [], None))
     assert "driver: Asked for: exclusive=False." in told
     assert "executor: Asked for: a whole machine." in told
+
+
+@pytest.mark.usefixtures("capacity_file")
+@pytest.mark.parametrize(
+    ("operator", "asked", "names"),
+    [
+        (SparkClusterOperator, {"executors": 3}, ["driver", "each of 3 executors"]),
+        (SparkClusterOperator, {"executors": (1, 8)}, ["driver", "each of 1 to 8 executors"]),
+        (SparkApplicationOperator, {}, ["driver", "each of 2 executors"]),
+        (DaskClusterOperator, {}, ["scheduler", "each of 2 workers"]),
+    ],
+)
+def test_a_job_of_several_pods_is_explained_by_kind_of_pod(
+    operator: type[JobPodOperator], asked: dict[str, Any], names: list[str]
+) -> None:
+    job = operator(task_id="t", application="a.py", image="i:1", market="spot", memory="3Gi", **asked)
+    main, member = before_any_run(job)["parts"]
+    assert [main["name"], member["name"]] == names
+    assert (main["asked"]["exclusive"], member["asked"]["exclusive"]) == (False, True)
+    assert (main["asked"]["market"], member["asked"]["market"]) == ("on-demand", "spot")
+    assert (main["pools"][0]["pool"], member["pools"][0]["pool"]) == ("on-demand-small", "spot-small")
+    assert member["size"]["memory_bytes"] == 3072 * MIB
+    for part in (main, member):
+        shares = part["spark_memory_mib"]
+        assert (shares is None) == (operator is DaskClusterOperator)
+        assert shares is None or sum(shares.values()) == part["size"]["memory_bytes"] / MIB
 
 
 def test_an_attempts_log_begins_with_the_same_words(

@@ -10,6 +10,7 @@ from kubernetes.client import ApiClient, V1Pod
 from tidepool import capacity as capacity_document
 from tidepool import cluster, dask_conf, ladder
 from tidepool.capacity import Market
+from tidepool.explain import Part
 from tidepool.job import Job, JobError
 from tidepool.operators import arguments
 from tidepool.operators.arguments import NO_POOL
@@ -64,12 +65,18 @@ class DaskClusterOperator(DaskPodOperator):
         worker = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, gpus=gpus, team=team)
         capacity = ladder.offered(capacity_document.load(), market, task)
         self.workers = workers
+        self.worker_job, self.worker_market = worker, market
         self.worker_placement = place(worker, capacity)
         self.take(capacity, (self.placement, 1), (self.worker_placement, workers))
         # Where the DAG file is parsed: too little memory for a worker is said there.
         size = self.worker_placement.cores, self.worker_placement.memory_bytes
         dask_conf.worker_mib(task, size[1], dask_conf.processes(size[0])[0], beside_program=False)
         self._members: Members | None = None
+
+    def parts(self) -> list[Part]:
+        """The pod of scheduler and program, and a worker's."""
+        worker = Part(f"each of {self.workers} workers", self.worker_job, self.worker_market, self.worker_placement)
+        return [Part("scheduler", self.job, self.market, self.placement), worker]
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
         """The pod of scheduler and program, which knows its own address."""

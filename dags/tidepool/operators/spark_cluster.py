@@ -11,13 +11,14 @@ from kubernetes.client import ApiClient, V1Pod
 from tidepool import capacity as capacity_document
 from tidepool import cluster, ladder, spark_cluster_conf, spark_conf
 from tidepool.capacity import Market
+from tidepool.explain import Part
 from tidepool.image import default_image
 from tidepool.job import Job, JobError
 from tidepool.operators import arguments
 from tidepool.operators.arguments import NO_POOL
 from tidepool.operators.job_pod import JobPodOperator
 from tidepool.operators.spark_pod import IMAGE, OWNER_CONF, SPARK_REFUSED
-from tidepool.sizing import Placement, place, spark_memory
+from tidepool.sizing import Placement, SparkMemory, place, spark_memory
 
 
 class SparkClusterOperator(JobPodOperator):
@@ -73,6 +74,7 @@ class SparkClusterOperator(JobPodOperator):
             team=team,
             **kwargs,
         )
+        self.executor_job, self.executor_market = executor, market
         self.executor_placement = place(executor, ladder.offered(capacity, market, task))
         self.take(capacity, (self.placement, 1), (self.executor_placement, max(1, count[0])))
         self._spark_image = image
@@ -88,12 +90,25 @@ class SparkClusterOperator(JobPodOperator):
         super().resize(placement, context)
         self.arguments = self.render_template(self._command(), context)
 
+    def parts(self) -> list[Part]:
+        """The driver's pod and an executor's, each with how its memory is shared out."""
+        driver, executor = self.placement, self.executor_placement
+        fewest, most = self._executors
+        many = f"each of {most} executors" if fewest == most else f"each of {fewest} to {most} executors"
+        return [
+            Part("driver", self.job, self.market, driver, self._memory_of(driver)),
+            Part(many, self.executor_job, self.executor_market, executor, self._memory_of(executor)),
+        ]
+
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
         """The driver's pod, which has the executors' with it."""
         pod = super().build_pod_request_obj(context, dry_run=dry_run)
         main = ApiClient().sanitize_for_serialization(pod)
         executor = cluster.member(main, self.executor_placement, capacity_document.load(), spark_cluster_conf.ROLE)
         return PodGenerator.deserialize_model_dict(spark_cluster_conf.driver(main, executor))
+
+    def _memory_of(self, placement: Placement) -> SparkMemory:
+        return spark_memory(self.task_id, placement.memory_bytes, placement.cores)
 
     def _command(self) -> list[str]:
         executor, driver = self.executor_placement, self.placement
@@ -102,8 +117,8 @@ class SparkClusterOperator(JobPodOperator):
             self._spark_image,
             self._executors,
             executor,
-            spark_memory(self.task_id, executor.memory_bytes, executor.cores),
-            spark_memory(self.task_id, driver.memory_bytes, driver.cores),
+            self._memory_of(executor),
+            self._memory_of(driver),
             self._schedule_timeout,
             self._conf,
         )

@@ -50,7 +50,9 @@ document = known.apply(
 )
 
 platform = Platform("platform", document, cloud.identity.get(naming.AIRFLOW_SERVICE_ACCOUNT), opts=inside)
-tenants = Tenants("tenants", stack.tenants, cloud.identity.get(naming.JOB_SERVICE_ACCOUNT), opts=inside)
+tenants = Tenants(
+    "tenants", stack.tenants, cloud.identity.get(naming.JOB_SERVICE_ACCOUNT), services.spark_operator, inside
+)
 PriorityClasses("priority", opts=inside)
 after = pulumi.ResourceOptions(provider=cloud.provider, depends_on=[platform, tenants])
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tidepool.capacity import DRIVER_SERVICE_ACCOUNT
-from tidepool.cluster import ROLE_LABEL
 from tidepool.sizing import Placement, SparkMemory
 
 GROUP, VERSION, PLURAL = "sparkoperator.k8s.io", "v1beta2", "sparkapplications"
@@ -37,7 +36,6 @@ _OPERATORS_OWN = (
     "spark.kubernetes.container.image",
     "spark.kubernetes.container.image.pullPolicy",
     "spark.kubernetes.authenticate.executor.serviceAccountName",
-    "spark.kubernetes.driver.service.deleteOnTermination",
 )
 """Settings that the spark-operator makes of the resource's fields."""
 
@@ -77,11 +75,12 @@ def manifest(
     driver |= {"serviceAccountName": DRIVER_SERVICE_ACCOUNT, "automountServiceAccountToken": True}
     if fewest != most:
         spec["dynamicAllocation"] = {"enabled": True, "minExecutors": fewest, "maxExecutors": most}
-    metadata = {"name": name, "namespace": namespace, "labels": executor["metadata"]["labels"]}
+    # The spark-operator puts the resource's labels on driver and executors, over those of their templates.
+    shared = executor["metadata"]["labels"].items() & main["metadata"]["labels"].items()
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": "SparkApplication",
-        "metadata": {**metadata, "labels": {**metadata["labels"], ROLE_LABEL: "application"}},
+        "metadata": {"name": name, "namespace": namespace, "labels": dict(sorted(shared))},
         "spec": spec,
     }
 

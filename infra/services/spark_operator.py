@@ -11,10 +11,9 @@ import pulumi_kubernetes as kubernetes
 from infra import naming
 from infra.services import charts
 from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
+from tidepool.capacity import DRIVER_SERVICE_ACCOUNT
 
 NAMESPACE = "spark-operator"
-DRIVER_SERVICE_ACCOUNT = "spark-driver"
-"""In every tenant's namespace: a driver starts its executors, which the jobs' own account may not."""
 
 
 class SparkOperator(pulumi.ComponentResource):
@@ -68,8 +67,9 @@ def values(namespaces: Sequence[str], placement: Placement) -> dict[str, Any]:
         "webhook": {**part, "enable": True, "failurePolicy": "Fail", "resources": resources("100m", "256Mi", "512Mi")},
         "spark": {
             "jobNamespaces": list(namespaces),
-            "serviceAccount": {"create": True, "name": DRIVER_SERVICE_ACCOUNT},
-            "rbac": {"create": True},
+            # Tenants makes it, and its rights: the one account of drivers, whoever starts them.
+            "serviceAccount": {"create": False, "name": DRIVER_SERVICE_ACCOUNT},
+            "rbac": {"create": False},
         },
         # Helm never upgrades CRDs by itself.
         "hook": {

@@ -19,6 +19,7 @@ from tidepool.capacity import (
     SPENDING_CONFIG_MAP,
     TEAM_LABEL,
 )
+from tidepool.spark_application import GROUP, PLURAL
 
 LAUNCH_RULES = {
     "pods": ["create", "get", "list", "watch", "patch", "delete"],
@@ -29,6 +30,9 @@ LAUNCH_RULES = {
 
 SHARED_CONFIG_MAPS = (BREAKERS_CONFIG_MAP, SPENDING_CONFIG_MAP, OVERRIDES_CONFIG_MAP)
 """What the jobs of a team tell each other, and are told."""
+
+APPLICATION_VERBS = ["create", "get", "list", "watch", "delete"]
+"""Of SparkApplications, where there is a spark-operator."""
 
 DRIVER_VERBS = ["create", "get", "list", "watch", "delete", "deletecollection"]
 """Of pods. Spark removes its executors at the end by one deletecollection."""
@@ -46,6 +50,7 @@ class Tenants(pulumi.ComponentResource):
 
     tenants: by name; a namespace that is no longer among them is deleted with all that is in it.
     annotations: of the jobs' ServiceAccounts, where the cloud binds identities by them.
+    applications: whether Airflow may launch SparkApplications too.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Tenants(pulumi.ComponentResource):
         name: str,
         tenants: Mapping[str, Tenant],
         annotations: Mapping[str, str] | None = None,
+        applications: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("tidepool:services:Tenants", name, {}, opts)
@@ -72,7 +78,7 @@ class Tenants(pulumi.ComponentResource):
             self._identity(prefix, namespace.metadata.name, annotations or {})
             self._driver(prefix, namespace.metadata.name, annotations or {})
             self._shared(prefix, namespace.metadata.name)
-            self._launcher(prefix, namespace.metadata.name)
+            self._launcher(prefix, namespace.metadata.name, applications)
         self.register_outputs({})
 
     def _bounds(self, prefix: str, namespace: pulumi.Output[str], settings: Tenant) -> None:
@@ -172,7 +178,8 @@ class Tenants(pulumi.ComponentResource):
             opts=self._inside,
         )
 
-    def _launcher(self, prefix: str, namespace: pulumi.Output[str]) -> None:
+    def _launcher(self, prefix: str, namespace: pulumi.Output[str], applications: bool) -> None:
+        spark = kubernetes.rbac.v1.PolicyRuleArgs(api_groups=[GROUP], resources=[PLURAL], verbs=APPLICATION_VERBS)
         role = kubernetes.rbac.v1.Role(
             f"{prefix}-launcher",
             metadata={"name": "job-launcher", "namespace": namespace},
@@ -187,7 +194,8 @@ class Tenants(pulumi.ComponentResource):
                     resource_names=list(SHARED_CONFIG_MAPS),
                     verbs=["get", "update", "patch"],
                 )
-            ],
+            ]
+            + ([spark] if applications else []),
             opts=self._inside,
         )
         kubernetes.rbac.v1.RoleBinding(

@@ -134,6 +134,25 @@ def test_driver_and_executors_have_their_place_their_rights_and_their_owner(oper
     assert operator.made[0]["metadata"]["labels"]["tidepool.dev/owner-dag"] == "d"
 
 
+def test_labels_that_the_spark_operator_puts_on_all_pods_of_an_application_are_true_of_each(
+    operator: SparkOperator,
+) -> None:
+    task(operator).execute(context())
+    [application] = operator.made
+    for part in ("driver", "executor"):
+        own = application["spec"][part]["template"]["metadata"]["labels"]
+        assert application["metadata"]["labels"].items() <= own.items()
+    assert "tidepool.dev/role" not in application["metadata"]["labels"]
+    assert "tidepool.dev/owner-task" in application["metadata"]["labels"]
+
+
+def test_a_driver_is_told_to_make_and_remove_nothing_besides_pods(operator: SparkOperator) -> None:
+    task(operator).execute(context())
+    settings = operator.made[0]["spec"]["sparkConf"]
+    assert settings["spark.kubernetes.executor.disableConfigMap"] == "true"
+    assert settings["spark.kubernetes.driver.service.deleteOnTermination"] == "false"
+
+
 def test_executors_that_come_and_go_are_the_spark_operators_dynamic_allocation(operator: SparkOperator) -> None:
     task(operator, executors=(0, 8)).execute(context())
     spec = operator.made[0]["spec"]

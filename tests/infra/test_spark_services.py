@@ -7,11 +7,13 @@ from typing import Any
 import pulumi
 import pytest
 
+from infra import naming
 from infra.services import history_server, spark_operator
 from infra.services.history_server import HistoryServer, HistoryServerArgs
 from infra.services.spark_operator import SparkOperator
 from tests.infra import golden, recording
 from tests.infra.releases import RELEASE, SYSTEM, pods_of
+from tidepool.capacity import DRIVER_SERVICE_ACCOUNT
 
 TENANTS = ["tidepool-default", "tidepool-research"]
 
@@ -39,8 +41,11 @@ def test_the_operator_heeds_tenants_namespaces_and_no_other() -> None:
         spark_operator.values([], SYSTEM)
 
 
-def test_jobs_own_account_does_not_get_a_drivers_rights() -> None:
-    assert spark_operator.values(TENANTS, SYSTEM)["spark"]["serviceAccount"]["name"] != "job"
+def test_the_chart_makes_no_second_account_for_drivers_beside_the_tenants_own() -> None:
+    spark = spark_operator.values(TENANTS, SYSTEM)["spark"]
+    assert spark["serviceAccount"] == {"create": False, "name": DRIVER_SERVICE_ACCOUNT}
+    assert spark["rbac"] == {"create": False}
+    assert DRIVER_SERVICE_ACCOUNT != naming.JOB_SERVICE_ACCOUNT
 
 
 def test_the_operators_pods_run_on_system_nodes_within_pod_security_restricted() -> None:

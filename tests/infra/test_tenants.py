@@ -41,6 +41,18 @@ def test_airflow_may_launch_pods_where_jobs_run_and_do_nothing_else() -> None:
         }
 
 
+def test_airflow_may_launch_spark_applications_where_there_is_a_spark_operator_and_nowhere_else() -> None:
+    def rules(applications: bool) -> list[Any]:
+        found = made_by(lambda: Tenants("tenants", {"sales": SALES}, applications=applications))
+        launch: list[Any] = found["Role/tidepool-sales/job-launcher"]["rules"]
+        return [rule for rule in launch if rule["apiGroups"] != [""]]
+
+    assert rules(applications=False) == []
+    [rule] = rules(applications=True)
+    assert (rule["apiGroups"], rule["resources"]) == (["sparkoperator.k8s.io"], ["sparkapplications"])
+    assert rule["verbs"] == ["create", "get", "list", "watch", "delete"]
+
+
 def test_no_right_is_given_by_a_wildcard_or_in_the_whole_cluster() -> None:
     found = made()
     assert not [key for key in found if key.startswith("Cluster")]

@@ -19,6 +19,7 @@ from kubernetes import client, config
 from infra import naming
 from infra.local.world_kubernetes import ApiServer
 from tests.dags.conftest import make_capacity, make_pool
+from tests.seam import spark_applications
 from tests.seam.api_server import started
 from tidepool import (
     DaskClusterOperator,
@@ -38,46 +39,6 @@ from tidepool.capacity import DRIVER_SERVICE_ACCOUNT, JOB_PRIORITY_CLASS
 pytestmark = pytest.mark.local_cloud
 
 NAMESPACE = "tidepool-analytics"
-TEXT, NUMBER, BOOLEAN = {"type": "string"}, {"type": "integer", "minimum": 1}, {"type": "boolean"}
-TEXTS = {"type": "object", "additionalProperties": TEXT}
-POD = {
-    "cores": NUMBER,
-    "coreRequest": TEXT,
-    "memory": TEXT,
-    "memoryOverhead": TEXT,
-    "serviceAccount": TEXT,
-    "template": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
-}
-SPEC = {
-    "type": {"type": "string", "enum": ["Java", "Python", "Scala", "R"]},
-    "pythonVersion": {"type": "string", "enum": ["2", "3"]},
-    "mode": {"type": "string", "enum": ["cluster", "client"]},
-    "sparkVersion": TEXT,
-    "image": TEXT,
-    "imagePullPolicy": TEXT,
-    "mainApplicationFile": TEXT,
-    "arguments": {"type": "array", "items": TEXT},
-    "sparkConf": TEXTS,
-    "restartPolicy": {
-        "type": "object",
-        "properties": {"type": {"type": "string", "enum": ["Never", "Always", "OnFailure"]}},
-    },
-    "timeToLiveSeconds": NUMBER,
-    "driver": {"type": "object", "properties": POD},
-    "executor": {
-        "type": "object",
-        "properties": {**POD, "instances": NUMBER, "deleteOnTermination": BOOLEAN},
-    },
-    "dynamicAllocation": {
-        "type": "object",
-        "properties": {
-            "enabled": BOOLEAN,
-            "minExecutors": {"type": "integer"},
-            "maxExecutors": {"type": "integer"},
-        },
-    },
-}
-"""Of sparkoperator.k8s.io/v1beta2, as its documentation has them: the fields that we use, and no others."""
 
 
 class Cluster:
@@ -120,38 +81,7 @@ class Cluster:
         api.create_namespaced_custom_object(*resource, application, dry_run="All", field_validation="Strict")
 
     def define_applications(self) -> None:
-        schema = {
-            "type": "object",
-            "properties": {"spec": {"type": "object", "required": ["driver", "executor", "type"], "properties": SPEC}},
-        }
-        group, plural = spark_application.GROUP, spark_application.PLURAL
-        version = {
-            "name": spark_application.VERSION,
-            "served": True,
-            "storage": True,
-            "schema": {"openAPIV3Schema": schema},
-        }
-        names = {"plural": plural, "singular": plural[:-1], "kind": "SparkApplication"}
-        annotations = {"api-approved.kubernetes.io": "unapproved, of a test"}
-        definition = {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": f"{plural}.{group}", "annotations": annotations},
-            "spec": {"group": group, "names": names, "scope": "Namespaced", "versions": [version]},
-        }
-        api = client.ApiextensionsV1Api(self._client)
-        api.create_custom_resource_definition(definition)
-        for event in client_watch(api, f"{plural}.{group}"):
-            conditions = event["object"].status.conditions or []
-            if any(each.type == "Established" and each.status == "True" for each in conditions):
-                return
-
-
-def client_watch(api: client.ApiextensionsV1Api, name: str) -> Iterator[Any]:
-    from kubernetes import watch
-
-    selector = f"metadata.name={name}"
-    yield from watch.Watch().stream(api.list_custom_resource_definition, field_selector=selector, timeout_seconds=30)
+        spark_applications.define(client.ApiextensionsV1Api(self._client))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from tidepool.operators.application_manager import ApplicationPodManager, Applic
 from tidepool.operators.job_pod import JobPodOperator
 from tidepool.operators.pod_manager import JobPodManager
 from tidepool.operators.spark_cluster import SparkClusterOperator
-from tidepool.sizing import spark_memory
 
 
 class SparkApplicationOperator(SparkClusterOperator):
@@ -48,8 +47,5 @@ class SparkApplicationOperator(SparkClusterOperator):
         """The manifest of the application whose driver's pod is to be this."""
         main = ApiClient().sanitize_for_serialization(pod)
         executor = cluster.member(main, self.executor_placement, capacity_document.load(), spark_cluster_conf.ROLE)
-        driver, workers = [
-            (placement, spark_memory(self.task_id, placement.memory_bytes, placement.cores))
-            for placement in (self.placement, self.executor_placement)
-        ]
+        driver, workers = [(each, self._memory_of(each)) for each in (self.placement, self.executor_placement)]
         return spark_application.manifest(main, executor, self._executors, driver, workers)

@@ -20,6 +20,9 @@ from infra.local.progress import Progress
 BAKED = ("spark", "hdfs")
 """The images that are on every machine from its start; further ones are baked where they are asked for."""
 
+_BLOBS = Path("io.containerd.content.v1.content/blobs/sha256")
+"""Where containerd keeps manifests, configurations and layers, by digest."""
+
 _COMPLETE = "complete"
 """The file that says a root is whole: its images' references by name, and containerd's version, as JSON."""
 
@@ -117,7 +120,7 @@ def _bake(builder: Builder, references: dict[str, str], archives: Path, folder: 
         there = set(subprocess.run([*ctr, "list", "--quiet"], capture_output=True, text=True).stdout.split())
         for number, image in enumerate(sorted(made - there)):
             archive = archives / f"{number}.tar"
-            builder.save(image, archive)
+            builder.save(image, archive, new / _BLOBS)
             images.run([*ctr, "import", "--snapshotter", "overlayfs", str(archive)], image)
             archive.unlink()
         kept = {each for each in there - made if images.name_of(each) not in references}

@@ -11,7 +11,8 @@ from pyspark.sql import functions as F
 def main() -> None:
     """Write a folder for each month; what an earlier attempt has written stays."""
     spark = SparkSession.builder.getOrCreate()
-    flights = spark.read.csv(f"{lake()}/raw/nycflights13/flights.csv", header=True, inferSchema=True, nullValue="NA")
+    whole = spark.read.csv(f"{lake()}/raw/nycflights13/flights.csv", header=True, nullValue="NA")
+    flights = whole.selectExpr("int(month)", "int(day)", "int(arr_delay)").cache()
     with resumable({"months": []}, spark=spark) as work:
         for month in range(1, 13):
             done = work.state["months"]

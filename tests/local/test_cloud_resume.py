@@ -18,21 +18,20 @@ pytestmark = pytest.mark.local_cloud
 
 SEED = 20261123
 UNITS = {"plain": 150, "spark": 12}
-MOMENTS = {"plain": (2.0, 12.0), "spark": (12.0, 25.0)}
-"""Seconds after a pod's start: while the one counts, and while the other is in Spark."""
+SAID = re.compile(r"(?:unit|month) (\d+) is done")
 
 
 def test_a_job_that_is_reclaimed_at_a_random_moment_goes_on_where_it_was(local: Any) -> None:
     chance = random.Random(SEED)  # noqa: S311 - a repeatable one is wanted
-    moments = {task: chance.uniform(*MOMENTS[task]) for task in UNITS}
-    print(f"seed {SEED}: reclaimed {moments} s after they started")
+    moments = {task: chance.uniform(1, 0.8 * units) for task, units in UNITS.items()}
+    print(f"seed {SEED}: reclaimed after {moments} units")
     run = local.start("resumes")
-    threads = [threading.Thread(target=_take_back, args=(local, run, *each)) for each in moments.items()]
+    threads = [threading.Thread(target=_take_back, args=(local, *each)) for each in moments.items()]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(120)
-    local.succeeds("resumes", run, 120)
+    local.succeeds("resumes", run, 150)
     for task, units in UNITS.items():
         done = _done(local, run, task)
         assert len(done) >= 2, f"{task} was reclaimed"
@@ -51,10 +50,18 @@ def test_a_job_that_is_reclaimed_at_a_random_moment_goes_on_where_it_was(local: 
     local.drains()
 
 
-def _take_back(local: Any, run: str, task: str, seconds: float) -> None:
+def _take_back(local: Any, task: str, units: float) -> None:
+    """Reclaim the task's machine somewhere in the unit that comes after so many."""
     selector = f"{LABEL_PREFIX}owner-task={task},{LABEL_PREFIX}attempt=1"
     pod = local.wait_until(lambda: _running(local, selector), 60, f"{task} runs")
-    time.sleep(max(0.0, seconds - (time.time() - pod.status.start_time.timestamp())))
+
+    def said() -> int:
+        log = local.api.read_namespaced_pod_log(pod.metadata.name, pod.metadata.namespace, tail_lines=20)
+        return max((int(number) for number in SAID.findall(log)), default=0)
+
+    local.wait_until(lambda: said() >= int(units), 60, f"{task} has done {int(units)} units")
+    began = time.monotonic()
+    local.wait_until(lambda: time.monotonic() - began >= units % 1, 2, "some time has passed")
     reclaim(local.cloud, pod.spec.node_name, 60, Progress())
 
 
@@ -67,6 +74,4 @@ def _done(local: Any, run: str, task: str) -> list[list[int]]:
     """The units that each attempt says it has done."""
     tries = next(each.attempt for each in local.airflow.tasks("resumes", run) if each.task == task)
     logs = [local.airflow.log("resumes", run, task, number) for number in range(1, tries + 1)]
-    return [
-        [int(found[1]) for line in log if (found := re.search(r"(?:unit|month) (\d+) is done", line))] for log in logs
-    ]
+    return [[int(found[1]) for line in log if (found := SAID.search(line))] for log in logs]

@@ -19,6 +19,7 @@ from infra.services.airflow_values import (
     DATABASE_SECRET,
     FERNET_KEY,
     JWT_KEY,
+    KEEPER_USER_SECRET,
     KEYS_SECRET,
     NAMESPACE,
     USER_SECRET,
@@ -79,7 +80,11 @@ class Airflow(pulumi.ComponentResource):
                 "Airflow has no database: give the environment one, or name the Secret with its connection"
             )
         self._name, self._inside = name, pulumi.ResourceOptions(parent=self)
-        secrets: list[pulumi.Resource] = [self._keys(), self._user()]
+        secrets: list[pulumi.Resource] = [
+            self._keys(),
+            self._user("", USER_SECRET, airflow_setup.USER),
+            self._user("keeper-", KEEPER_USER_SECRET, airflow_setup.KEEPER_USER),
+        ]
         database_secret = args.database_secret or DATABASE_SECRET
         if args.database_connection is not None:
             secrets.append(self._secret("database", DATABASE_SECRET, {DATABASE_KEY: args.database_connection}))
@@ -119,9 +124,9 @@ class Airflow(pulumi.ComponentResource):
         }
         return self._secret("keys", KEYS_SECRET, {FERNET_KEY: fernet.base64.apply(url_safe), **texts})
 
-    def _user(self) -> kubernetes.core.v1.Secret:
-        password = random.RandomPassword(f"{self._name}-password", length=24, special=False, opts=self._inside)
-        return self._secret("user", USER_SECRET, {"username": airflow_setup.USER, "password": password.result})
+    def _user(self, prefix: str, secret: str, user: str) -> kubernetes.core.v1.Secret:
+        password = random.RandomPassword(f"{self._name}-{prefix}password", length=24, special=False, opts=self._inside)
+        return self._secret(f"{prefix}user", secret, {"username": user, "password": password.result})
 
     def _secret(self, suffix: str, secret: str, data: Mapping[str, pulumi.Input[str]]) -> kubernetes.core.v1.Secret:
         return kubernetes.core.v1.Secret(
@@ -178,6 +183,7 @@ def setup_pod(image: pulumi.Input[str], database_secret: str, placement: Placeme
         "AIRFLOW__CORE__FERNET_KEY": (KEYS_SECRET, FERNET_KEY),
         "AIRFLOW__API__SECRET_KEY": (KEYS_SECRET, API_KEY),
         "AIRFLOW_FIRST_PASSWORD": (USER_SECRET, "password"),
+        "AIRFLOW_KEEPER_PASSWORD": (KEEPER_USER_SECRET, "password"),
     }
     return {
         "restartPolicy": "OnFailure",

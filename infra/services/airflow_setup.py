@@ -1,8 +1,9 @@
-"""Runs in the image `airflow` once the database is there: Airflow's pools and its first user. Standard library only.
+"""Runs in the image `airflow` once the database is there: Airflow's pools and first users. Standard library only.
 
     python airflow_setup.py POOLS_JSON
 
-The first user's password comes as AIRFLOW_FIRST_PASSWORD. Everything may be done again: a user that is there stays.
+The first user's password comes as AIRFLOW_FIRST_PASSWORD, the keeper's, who only reads, as AIRFLOW_KEEPER_PASSWORD.
+Everything may be done again: a user that is there stays.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-USER = "admin"
+USER, KEEPER_USER = "admin", "keeper"
+USERS = {USER: ("Admin", "AIRFLOW_FIRST_PASSWORD"), KEEPER_USER: ("Viewer", "AIRFLOW_KEEPER_PASSWORD")}
+"""Airflow's role and the variable with the password, by user."""
+
 MARK = "tidepool: "  # as tidepool.queues.MARK, which this file cannot import where it runs
 
 
@@ -30,7 +34,7 @@ def stale(present: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, Any]) -
 
 
 def main(wanted: Path) -> None:
-    """Import the pools, delete stale ones, create the first user."""
+    """Import the pools, delete stale ones, create the first users."""
     airflow("pools", "import", str(wanted))
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "pools.json"
@@ -38,8 +42,10 @@ def main(wanted: Path) -> None:
         present = json.loads(exported.read_text(encoding="utf-8"))
     for name in stale(present, json.loads(wanted.read_text(encoding="utf-8"))):
         airflow("pools", "delete", name)
-    names = ("--username", USER, "--firstname", "First", "--lastname", "User", "--email", f"{USER}@example.invalid")
-    airflow("users", "create", "--role", "Admin", *names, "--password", os.environ["AIRFLOW_FIRST_PASSWORD"])
+    for user, (role, variable) in USERS.items():
+        names = ("--firstname", "First", "--lastname", "User", "--email", f"{user}@example.invalid")
+        password = os.environ[variable]
+        airflow("users", "create", "--role", role, "--username", user, *names, "--password", password)
 
 
 def airflow(*arguments: str) -> None:

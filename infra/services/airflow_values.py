@@ -17,7 +17,7 @@ NAMESPACE = naming.PLATFORM_NAMESPACE
 
 DATABASE_SECRET = "airflow-database"  # noqa: S105 (names, as the chart's)
 KEYS_SECRET = "airflow-keys"  # noqa: S105
-USER_SECRET = "airflow-user"  # noqa: S105
+USER_SECRET, KEEPER_USER_SECRET = "airflow-user", "airflow-keeper"
 DATABASE_KEY = "connection"
 FERNET_KEY, API_KEY, JWT_KEY = "fernet-key", "api-secret-key", "jwt-secret"
 """The keys that the chart looks for in the Secrets that it is given."""

@@ -12,7 +12,7 @@ import pulumi_random as random
 
 from infra import naming
 from infra.services import network_policies
-from infra.services.airflow_values import DATABASE_KEY, USER_SECRET
+from infra.services.airflow_values import DATABASE_KEY, KEEPER_USER_SECRET
 from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
 from infra.settings import model
 
@@ -23,7 +23,7 @@ USER_ID = 187
 
 KUBELET_PORT = 10250
 AIRFLOW_URL = "http://airflow-api-server:8080"
-DATABASE_SECRET, PAGE_SECRET = "keeper-database", "keeper-page"  # noqa: S105 (names)
+DATABASE_SECRET, PAGE_SECRET = "keeper-database", "keeper-page"
 PAGE_KEY = "token"
 CAPACITY_FOLDER, DATA_FOLDER = "/etc/tidepool", "/data"
 LABELS = {"app.kubernetes.io/name": NAME}
@@ -171,7 +171,6 @@ class Keeper(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self, depends_on=before),
         )
 
-
     def _token(self) -> kubernetes.core.v1.Secret:
         """Whoever knows it sees the page; Airflow's menu passes it on."""
         token = random.RandomPassword(f"{self._name}-token", length=48, special=False, opts=self._inside)
@@ -297,7 +296,7 @@ def environment(args: KeeperArgs, database: str) -> list[dict[str, Any]]:
     """The container's variables; what is secret comes from Secrets."""
     secrets = {"TIDEPOOL_PAGE_TOKEN": (PAGE_SECRET, PAGE_KEY)}
     secrets |= {"TIDEPOOL_LEDGER": (database, DATABASE_KEY)} if database else {}
-    airflow = args.settings.airflow.secret if args.settings.airflow else USER_SECRET if args.has_airflow else ""
+    airflow = args.settings.airflow.secret if args.settings.airflow else KEEPER_USER_SECRET if args.has_airflow else ""
     if airflow:
         secrets |= {"TIDEPOOL_AIRFLOW_USER": (airflow, "username"), "TIDEPOOL_AIRFLOW_PASSWORD": (airflow, "password")}
     return [

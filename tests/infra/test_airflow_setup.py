@@ -32,6 +32,7 @@ def run(home: Path, wanted: object, present: object, fails: tuple[str, ...] = ()
     program.write_text(STAND_IN.format(python=sys.executable, home=str(home), fails=list(fails)))
     program.chmod(0o755)
     environment = {"PATH": f"{home}:{os.environ['PATH']}", "AIRFLOW_FIRST_PASSWORD": "generated"}
+    environment["AIRFLOW_KEEPER_PASSWORD"] = "another"
     done = subprocess.run(
         [sys.executable, airflow_setup.__file__, str(home / "wanted.json")],
         env=environment,
@@ -53,9 +54,12 @@ def test_pools_are_imported_stale_ones_deleted_and_the_first_user_made(tmp_path:
         ["pools", "export"],
         ["pools", "delete"],
         ["users", "create"],
+        ["users", "create"],
     ]
     assert calls[2] == ["pools", "delete", "old"]
     assert calls[3][-2:] == ["--password", "generated"]
+    assert calls[4][2:6] == ["--role", "Viewer", "--username", "keeper"]
+    assert calls[4][-2:] == ["--password", "another"]
 
 
 @pytest.mark.parametrize("step", [("pools", "import"), ("users", "create")])

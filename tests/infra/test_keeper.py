@@ -89,7 +89,7 @@ def test_no_password_stands_in_the_deployment() -> None:
 @pytest.mark.parametrize(
     ("changes", "url", "secret"),
     [
-        ({}, keeper.AIRFLOW_URL, "airflow-user"),
+        ({}, keeper.AIRFLOW_URL, "airflow-keeper"),
         ({"airflow": model.AirflowElsewhere("https://airflow.example", "api")}, "https://airflow.example", "api"),
         ({"has_airflow": False}, "", ""),
     ],

@@ -117,6 +117,7 @@ if services.keeper:
             has_airflow=services.airflow is not None,
             metrics=services.monitoring is not None,
             identity=cloud.identity.get(naming.KEEPER_SERVICE_ACCOUNT, {}),
+            arguments=cloud.keeper,
         ),
         opts=after,
     )

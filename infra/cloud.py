@@ -38,6 +38,7 @@ class Cloud:
     EKS binds by name and leaves it empty. storage_class: empty for the cluster's default.
     database_connection: SQLAlchemy URL of Airflow's database, a secret; None: see database_secret, the Secret's name.
     logs, event_logs, lake: URIs. event_log_days: how long event logs are kept. images: reference by name.
+    keeper: arguments of the keeper's command line, by which it can ask this cloud.
     """
 
     cluster: str
@@ -56,3 +57,4 @@ class Cloud:
     event_log_days: int
     lake: pulumi.Input[str]
     images: Mapping[str, pulumi.Input[str]]
+    keeper: tuple[pulumi.Input[str], ...] = ()

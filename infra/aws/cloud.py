@@ -15,6 +15,7 @@ from infra.aws import images as machine_images
 from infra.aws.addons import Addons, AddonsArgs
 from infra.aws.cluster import Cluster, ClusterArgs
 from infra.aws.database import Database, DatabaseArgs
+from infra.aws.events import Notices, NoticesArgs
 from infra.aws.identity import PodIdentity, PodIdentityArgs
 from infra.aws.network import Network, NetworkArgs
 from infra.aws.node_role import NodeRole
@@ -77,6 +78,7 @@ def create(settings: Settings, cloud: AwsCloud) -> Cloud:
     )
     registry = _registry(cloud, settings.images, tags)
     _identities(base, cloud, settings, storage)
+    keeper = _keeper(base, cloud) if settings.services.keeper is not None else ()
     database = _database(base, cloud)
     if cloud.budget is not None:
         budget.create("budget", cloud.budget, settings.environment, tags)
@@ -101,6 +103,7 @@ def create(settings: Settings, cloud: AwsCloud) -> Cloud:
         event_log_days=cloud.storage.event_log_days,
         lake=settings.lake.uri or storage.lake.s3a,
         images=registry.references,
+        keeper=keeper,
     )
 
 
@@ -251,6 +254,23 @@ def _identities(base: _Base, cloud: AwsCloud, settings: Settings, storage: Stora
             [naming.HISTORY_SERVICE_ACCOUNT],
             event_logs.apply(lambda arn: policies.history_server(arn, f"{EVENT_LOGS}/")),
         )
+
+
+def _keeper(base: _Base, cloud: AwsCloud) -> tuple[pulumi.Input[str], ...]:
+    """EC2's notices and the right to take them; where the keeper finds them, as its arguments."""
+    notices = Notices("notices", NoticesArgs(cluster=cloud.cluster.name, tags=base.tags))
+    PodIdentity(
+        "keeper",
+        PodIdentityArgs(
+            cluster=base.cluster.name,
+            namespace=naming.PLATFORM_NAMESPACE,
+            service_accounts=[naming.KEEPER_SERVICE_ACCOUNT],
+            policy=notices.queue_arn.apply(policies.keeper),
+            tags=base.tags,
+        ),
+    )
+    known = ("--aws-cluster", cloud.cluster.name, "--aws-region", cloud.region)
+    return (*known, "--aws-queue", notices.queue_url)
 
 
 def _database(base: _Base, cloud: AwsCloud) -> Database | None:

@@ -24,14 +24,13 @@ AUTOSCALER_READS = (
 )
 KEEPER_READS = (
     "autoscaling:DescribeAutoScalingGroups",
-    "autoscaling:DescribeAutoScalingInstances",
     "autoscaling:DescribeScalingActivities",
-    "ec2:DescribeInstanceStatus",
     "ec2:DescribeInstances",
-    "ec2:DescribeSpotInstanceRequests",
     "ec2:DescribeSpotPriceHistory",
     "ec2:DescribeVolumes",
+    "pricing:GetProducts",
 )
+TAKE_MESSAGES = ("sqs:DeleteMessage", "sqs:ReceiveMessage")
 
 # Kept in step with the addons by AWS. The second lets the driver touch only volumes and machines of its own cluster, by
 # the name that Pod Identity adds to its session. It needs driver 1.58, and a tag on machines: eks:cluster-name, which
@@ -86,9 +85,9 @@ def autoscaler(cluster: str, region: str) -> str:
     )
 
 
-def keeper() -> str:
-    """The keeper: read what machines and volumes there are, and what they cost."""
-    return _document([_allow(KEEPER_READS, "*")])
+def keeper(queue: str) -> str:
+    """The keeper: read what machines and volumes there are and cost, and take notices from its queue, by ARN."""
+    return _document([_allow(KEEPER_READS, "*"), _allow(TAKE_MESSAGES, queue)])
 
 
 def airflow(logs_bucket: str, folder: str = "") -> str:

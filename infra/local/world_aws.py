@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from infra.local import world_eks, world_iam, world_network, world_rows, world_storage
+from infra.local import world_eks, world_events, world_iam, world_network, world_rows, world_storage
 from infra.local.addresses import require_local
 from infra.local.world_eks import ControlPlane
 from infra.local.world_engine import Kind, WorldError
@@ -28,10 +28,12 @@ _WARM_UP = {
     "autoscaling": "describe_auto_scaling_groups",
     "ecr": "describe_repositories",
     "eks": "list_clusters",
+    "events": "list_rules",
     "iam": "list_roles",
     "kms": "list_keys",
     "logs": "describe_log_groups",
     "s3": "list_buckets",
+    "sqs": "list_queues",
     "sts": "get_caller_identity",
 }
 """The services that are used, each with a look that changes nothing."""
@@ -91,7 +93,7 @@ class Aws:
 
     def serve(self, control_plane: ControlPlane) -> None:
         """Get ready to make things; EKS clusters are the one local control plane."""
-        rows = {**world_network.ROWS, **world_iam.ROWS, **world_storage.ROWS}
+        rows = {**world_network.ROWS, **world_iam.ROWS, **world_storage.ROWS, **world_events.ROWS}
         templates, groups = LaunchTemplates(self.clients["ec2"]), Groups(self.clients["autoscaling"])
         self._kinds = {
             **{type_: world_rows.kind(row, self.clients[row.service], self._region) for type_, row in rows.items()},

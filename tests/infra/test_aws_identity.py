@@ -14,10 +14,11 @@ TAGS = {"tidepool.dev/owner": "data", "tidepool.dev/environment": "dev"}
 LAKE = "arn:aws:s3:::dev-lake"
 EVENT_LOGS = "arn:aws:s3:::dev-event-logs"
 LOGS = "arn:aws:s3:::dev-logs"
+QUEUE = "arn:aws:sqs:eu-central-1:111122223333:dev-notices"
 
 DOCUMENTS = {
     "autoscaler": policies.autoscaler("dev", "eu-central-1"),
-    "keeper": policies.keeper(),
+    "keeper": policies.keeper(QUEUE),
     "airflow": policies.airflow(LOGS),
     "airflow in a folder": policies.airflow(LOGS, "airflow/"),
     "jobs": policies.jobs(LAKE, EVENT_LOGS),

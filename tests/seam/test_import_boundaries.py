@@ -36,6 +36,7 @@ PURE = [
     "rightsize",
     "overrides",
     "budget",
+    "estimate",
 ]
 """Modules of the library that know neither Airflow nor Kubernetes, and that infra's contract may use."""
 
@@ -62,7 +63,13 @@ CLOUDS = ("pulumi", "pulumi_aws", "pulumi_eks", "pulumi_kubernetes")
 LIBRARY = (*(f"tidepool.{name}" for name in PURE), "tidepool.prices")
 
 RULES = [
-    Rule("the library knows nothing of infra", ("dags/tidepool/**/*.py",), ("infra", *CLOUDS, "boto3", "moto")),
+    Rule("the library knows nothing of infra", ("dags/tidepool/**/*.py",), ("infra", *CLOUDS, "moto")),
+    Rule("only the keeper's own module makes clients of AWS", ("dags/tidepool/**/[!a]*.py",), ("boto3", "botocore")),
+    Rule(
+        "only the keeper's own module makes clients of AWS",
+        ("dags/tidepool/[!k]*/**/*.py", "dags/tidepool/*.py", "dags/tidepool/keeper/aws_*.py"),
+        ("boto3", "botocore"),
+    ),
     Rule(
         "only operators import Airflow",
         (

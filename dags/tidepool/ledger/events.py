@@ -18,6 +18,7 @@ MACHINE_KINDS = (
     "machine.ready",  # its node takes pods
     "machine.idle",  # its last job ended; once for every time, `occurrence` is that job's UID
     "machine.cordoned",  # its node takes no more pods; `occurrence` tells one time from the next
+    "machine.at_risk",  # its cloud said that it may take it back soon
     "machine.reclaimed",  # its cloud gave notice that it takes it back
     "machine.gone",  # it is billed no more
 )

@@ -35,18 +35,28 @@ def refresh(pricing: Client, ec2: Client, region: str, instance_types: Sequence[
     `pricing` is a client of us-east-1 or another region that has the Pricing API, `ec2` one of `region`. A type that
     AWS does not know of has no price in the result. Raises what the clients raise.
     """
+    return list_prices(pricing, region, instance_types) + spot_prices(ec2, region, instance_types, since)
+
+
+def list_prices(pricing: Client, region: str, instance_types: Sequence[str]) -> list[Price]:
+    """On-demand prices, as `refresh`."""
     found: list[Price] = []
     for instance_type in instance_types:
         wanted = {**SHARED_LINUX, "regionCode": region, "instanceType": instance_type}
         filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in wanted.items()]
         pages = pricing.get_paginator("get_products").paginate(ServiceCode="AmazonEC2", Filters=filters)
         found += on_demand(product for page in pages for product in page["PriceList"])
+    return found
+
+
+def spot_prices(ec2: Client, region: str, instance_types: Sequence[str], since: float) -> list[Price]:
+    """Spot prices, as `refresh`."""
     history = ec2.get_paginator("describe_spot_price_history").paginate(
         InstanceTypes=list(instance_types),
         ProductDescriptions=list(SPOT_PRODUCTS),
         StartTime=datetime.fromtimestamp(since, UTC),
     )
-    return found + list(spot(region, (entry for page in history for entry in page["SpotPriceHistory"])))
+    return list(spot(region, (entry for page in history for entry in page["SpotPriceHistory"])))
 
 
 def on_demand(products: Iterable[str | Mapping[str, Any]]) -> Iterator[Price]:

@@ -20,10 +20,11 @@ from kubernetes import client, config
 
 from tidepool import capacity
 from tidepool.capacity import Capacity, CapacityError, Pool
-from tidepool.keeper import election, reaping, watch
+from tidepool.keeper import aws, election, reaping, watch
 from tidepool.keeper.airflow import Airflow
 from tidepool.keeper.election import Election
 from tidepool.keeper.ownership import Owner, Word
+from tidepool.keeper.pace import Pace
 from tidepool.keeper.reaping import Reaper
 from tidepool.keeper.snapshot import Cluster, Mirror
 from tidepool.keeper.usage import Kubelets, Usage
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
         help=f"instead of {PASSWORD_VARIABLE}: the passwords by user that Airflow's simple auth manager writes (JSON)",
     )
     made.add_argument("--listen", metavar="HOST:PORT", help="serve the page, /metrics and /healthz there; else nowhere")
+    aws.add_arguments(made)
     made.add_argument("--dry-run", action="store_true", help="write down what would be removed, and remove nothing")
     made.add_argument(
         "--lease",
@@ -122,8 +124,8 @@ def serve(listen: str, ledger: Recorder | Store) -> Site:
     """Serve the page, also while another keeper is the active one: it only reads. Leaves where it can't listen."""
     from tidepool.keeper.page import server  # whoever records into a file needs no SQLAlchemy
 
-    site = server.Site(None if isinstance(ledger, Recorder) else ledger, os.environ.get(server.TOKEN_VARIABLE, ""))
     try:
+        site = server.Site(None if isinstance(ledger, Recorder) else ledger, server.token())
         listening = server.PageServer(listen, site)
     except server.ListenError as error:
         raise SystemExit(str(error)) from error
@@ -159,7 +161,10 @@ def start(
     )
     may_act = chosen.leads if chosen is not None else lambda: True
     reaper = Reaper(cluster, ledger, dry_run=arguments.dry_run, may_act=may_act)
-    threads = [threading.Thread(target=watch.follow, args=each, name=each[2], daemon=True) for each in watching]
+    pace = Pace()
+    threads = [
+        threading.Thread(target=watch.follow, args=(*each, pace), name=each[2], daemon=True) for each in watching
+    ]
     threads.append(threading.Thread(target=reaper.run, name="reaper", daemon=True))
     measured = Usage(kept_nodes, kept_pods, ledger, Kubelets(api_client.configuration).summary)
     threads.append(threading.Thread(target=measured.run, name="usage", daemon=True))
@@ -171,9 +176,11 @@ def start(
 
         threads.append(threading.Thread(target=Books(ledger, table.bundled()).run, name="books", daemon=True))
         if site is not None:
-            site.metrics = Metrics(ledger, document).render
+            site.metrics = Metrics(ledger, document, pace, kept_pods.things).render
         published = Publisher(ledger, core, document, may_act)
         threads.append(threading.Thread(target=published.run, name="spending", daemon=True))
+    of_aws = aws.parts(arguments, ledger, lambda: {each for pool in pools() for each in pool.instance_types})
+    threads += [threading.Thread(target=run, name=name, daemon=True) for name, run in of_aws]
     for thread in threads:
         thread.start()
     _log.info("looking every %g s for what belongs to nobody%s", reaping.EVERY_SECONDS, _mode(arguments.dry_run))

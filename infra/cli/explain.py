@@ -69,12 +69,17 @@ def figures(document: Capacity, dags: Path, dag: str, task: str) -> dict[str, An
     return found
 
 
+def no_dag(error: dict[str, Any], dag: str, dags: Path) -> str:
+    """That there is no such DAG, which there are, and which files could not be imported."""
+    known = ", ".join(error["dags"]) or "none"
+    told = f"there is no DAG {dag!r} in {dags}{near(dag, error['dags'])}; there are: {known}"
+    failed = [f"  {file}: {message}" for file, message in sorted(error["files"].items())]
+    return "\n".join([told, *(["files that Airflow cannot import:"] if failed else []), *failed])
+
+
 def _message(error: dict[str, Any], dag: str, task: str, dags: Path) -> str:
     if error["what"] == "dag":
-        known = ", ".join(error["dags"]) or "none"
-        told = f"there is no DAG {dag!r} in {dags}{near(dag, error['dags'])}; there are: {known}"
-        failed = [f"  {file}: {message}" for file, message in sorted(error["files"].items())]
-        return "\n".join([told, *(["files that Airflow cannot import:"] if failed else []), *failed])
+        return no_dag(error, dag, dags)
     known = ", ".join(error.get("tasks", ())) or "none"
     if error["what"] == "task":
         return f"DAG {dag!r} has no task {task!r}{near(task, error['tasks'])}; its tasks are: {known}"

@@ -9,6 +9,7 @@ import typer
 from infra.cli import hdfs, images, jobs, local, simulate
 from infra.cli.check import check
 from infra.cli.demo import demo
+from infra.cli.estimate import estimate
 from infra.cli.explain import explain
 from infra.cli.report import report
 from infra.cli.test import test
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(check)
 app.command()(demo)
+app.command()(estimate)
 app.command()(explain)
 app.command()(report)
 app.command()(test)

@@ -71,8 +71,10 @@ def pods(
         return [PodRecord(*row) for row in reversed(connection.execute(chosen).all())]
 
 
-def similar(store: Store, task: Task, team: str, since: float, most: int = 200) -> list[PodRecord]:
-    """The last good pods of other tasks: of the same DAG, or else of the team, or else of anybody."""
+def similar(
+    store: Store, task: Task, team: str, since: float, most: int = 200
+) -> tuple[Literal["dag", "team", ""], list[PodRecord]]:
+    """The last good pods of other tasks: of the same DAG, or else of the team, or else of anybody; and of which."""
     base = (
         sa.select(*_COLUMNS)
         .where(
@@ -86,10 +88,16 @@ def similar(store: Store, task: Task, team: str, since: float, most: int = 200) 
         .limit(most)
     )
     with store.reading() as connection:
-        for narrower in (base.where(_JOBS.c.dag == task[0]), base.where(_JOBS.c.team == team), base):
-            if found := connection.execute(narrower).all():
-                return [PodRecord(*row) for row in found]
-    return []
+        of_dag, of_team = base.where(_JOBS.c.dag == task[0]), base.where(_JOBS.c.team == team)
+        scopes: list[tuple[Literal["dag", "team", ""], sa.Select[Any]]] = [
+            ("dag", of_dag),
+            ("team", of_team),
+            ("", base),
+        ]
+        for whose, chosen in scopes:
+            if found := connection.execute(chosen).all():
+                return whose, [PodRecord(*row) for row in found]
+    return "", []
 
 
 def overhead(store: Store, since_day: str) -> float | None:

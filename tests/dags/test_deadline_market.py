@@ -15,6 +15,7 @@ from tests.dags.fake_kubernetes import Clock, Kubernetes, Watch, connect
 from tests.dags.fake_kubernetes import context as usual
 from tidepool import JobError, JobPodOperator, SparkPodOperator, deadline_alert
 from tidepool.capacity import BREAKERS_CONFIG_MAP
+from tidepool.keeper import ownership
 from tidepool.ladder import Breaker
 from tidepool.operators import job_pod, lease
 from tidepool.operators.breakers import Breakers
@@ -73,6 +74,21 @@ def context(clock: Clock, past: Any, attempt: int = 1, queued: float = 0.0, **mo
 
 def spark(kubernetes: Kubernetes, **arguments: Any) -> JobPodOperator:
     return connect(SparkPodOperator(task_id="clean", application="clean.py", **arguments), kubernetes)
+
+
+def test_a_pod_says_when_its_task_must_be_done(clock: Clock, kubernetes: Kubernetes) -> None:
+    def said(operator: JobPodOperator, queued: float = 600.0) -> str | None:
+        pod = operator.build_pod_request_obj(context(clock, {}, queued=queued))
+        found: str | None = pod.metadata.annotations.get(ownership.DEADLINE)
+        return found
+
+    in_an_hour = datetime.fromtimestamp(clock.now - 600 + HOUR, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert said(spark(kubernetes, deadline=timedelta(hours=1))) == in_an_hour
+    assert ownership.stamp(in_an_hour) == pytest.approx(clock.now - 600 + HOUR, abs=1)
+    with DAG("late", schedule=None, deadline=deadline_alert(timedelta(hours=1))):
+        of_dag = spark(kubernetes)
+    assert said(of_dag) == in_an_hour
+    assert said(spark(kubernetes)) is None
 
 
 def pool_of(kubernetes: Kubernetes) -> str:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import Any
 
 from tidepool import ladder
-from tidepool.capacity import Market, Pool
+from tidepool.capacity import LABEL_PREFIX, Market, Pool
 from tidepool.deadlines import placement
 from tidepool.deadlines.placement import Choice, History
 from tidepool.ladder import Breaker, State
 from tidepool.operators.deadline_alert import due, past_runtimes, queued_at
 
 log = logging.getLogger(__name__)
+
+DEADLINE = LABEL_PREFIX + "deadline"
+"""Annotation: RFC 3339, when the task must be done."""
 
 
 def choice(
@@ -51,6 +54,15 @@ def choice(
         spot_is_there=any(breakers.get(pool.name, Breaker()).state(now) is not State.OPEN for pool in spot),
         step=step,
     )
+
+
+def annotation(context: Any, dag: Any, deadline: timedelta | None) -> dict[str, str]:
+    """Of the pod: when its task must be done, its own deadline or its DAG's; the keeper tells who will be late."""
+    run = context.get("dag_run")
+    if run is None:
+        return {}
+    ends = queued_at(run, deadline) + deadline if deadline is not None else due(dag, run) if dag is not None else None
+    return {} if ends is None else {DEADLINE: ends.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def _limits(context: Any, dag: Any, deadline: timedelta | None) -> tuple[float, float] | None:

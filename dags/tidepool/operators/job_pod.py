@@ -197,8 +197,7 @@ class JobPodOperator(KubernetesPodOperator):
         """The market that its deadline demands ("on-demand") or allows ("spot"); None: the ladder decides."""
         waited, self._waits = self._waits, False
         dag, pools = self.get_dag(), self.placement.pools
-        has_deadline = self.deadline is not None or bool(getattr(dag, "deadline", None))
-        if self.market is not None or not has_deadline or ladder.is_done_with_spot(self._attempts):
+        if self.market is not None or not self._has_deadline() or ladder.is_done_with_spot(self._attempts):
             return None
         from tidepool.operators import deadline_market  # which few DAG files need
 
@@ -210,6 +209,9 @@ class JobPodOperator(KubernetesPodOperator):
         if not (waited and self._waits):
             self.log.info("Its deadline: %s", found.why)
         return found.market or "spot"
+
+    def _has_deadline(self) -> bool:
+        return self.deadline is not None or bool(getattr(self.get_dag(), "deadline", None))
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
         """The pod, with its owner, its lease and the name that follows from its owner on it."""
@@ -232,6 +234,10 @@ class JobPodOperator(KubernetesPodOperator):
                 **annotations,
                 lease.LEASE: lease.until(lease.LEASE_SECONDS),
             }
+            if self._has_deadline():
+                from tidepool.operators import deadline_market  # which few DAG files need
+
+                pod.metadata.annotations |= deadline_market.annotation(context, self.get_dag(), self.deadline)
             self._add_checkpoint(pod, context)
             if self.random_name_suffix:
                 base = pod.metadata.name.rpartition("-")[0]

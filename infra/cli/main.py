@@ -13,6 +13,7 @@ from infra.cli.estimate import estimate
 from infra.cli.explain import explain
 from infra.cli.report import report
 from infra.cli.test import test
+from infra.cli.top import top
 
 app = typer.Typer(
     help="Pools of cheap machines that fill when jobs come in and drain when they leave.",
@@ -27,6 +28,7 @@ app.command()(estimate)
 app.command()(explain)
 app.command()(report)
 app.command()(test)
+app.command()(top)
 app.add_typer(hdfs.app, name="hdfs")
 app.add_typer(images.app, name="images")
 app.add_typer(jobs.app, name="jobs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from tidepool.ledger import schema
 from tidepool.ledger.attribution import BOOT, IDLE, JOB, PULL
 from tidepool.ledger.store import Store
 from tidepool.outcome import Cause
+from tidepool.report import now as report
+from tidepool.report.now import JobNow, MachineNow, Now
 
 MOST_PODS = 500
 """Of one task: its last ones say enough, and a year of them would not fit the screen's patience."""
@@ -153,3 +156,21 @@ def _wasted(ran: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     unused = sa.case((~is_measured, 0.0), (used > 1.0, 0.0), else_=1.0 - used)
     usd = sa.func.coalesce(_JOBS.c.usd, 0.0)
     return sa.case((_JOBS.c.cause != Cause.OK.value, usd), else_=usd * unused)
+
+
+def present(store: Store, now: float) -> Now:
+    """What is there: machines that are not gone, and pods that have not ended, each as far as the books are."""
+    machines, jobs = schema.machines, schema.jobs
+    pods = (
+        *(jobs.c[name] for name in ("dag", "task", "run", "attempt", "team", "pod", "pool", "machine")),
+        *(jobs.c[name] for name in ("queued", "placed", "started", "usd")),
+    )
+    own = (
+        *(machines.c[name] for name in ("machine", "pool", "market", "instance_type", "asked", "started", "ready")),
+        *(machines.c[name] for name in ("reclaimed", "usd_per_hour")),
+    )
+    with store.reading() as connection:
+        there = [JobNow(*row) for row in connection.execute(sa.select(*pods).where(jobs.c.ended.is_(None)))]
+        count = Counter(job.machine for job in there if job.placed is not None)
+        rows = connection.execute(sa.select(*own).where(machines.c.gone.is_(None))).all()
+    return report.now(now, [MachineNow(**row._mapping, jobs=count[row.machine]) for row in rows], there)

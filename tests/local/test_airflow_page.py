@@ -146,7 +146,7 @@ def test_it_is_in_airflows_menu_and_its_links_work_within_airflow(url: str, sess
                 time.sleep(0.1)
 
         until("What it cost")
-        assert "Machine costs" in window.value("document.body.innerText")
+        assert "Costs" in window.value("document.body.innerText")
         window.value("[...document.querySelector('iframe').contentDocument.querySelectorAll('nav a')][2].click()")
         until("Jobs")
         if folder := os.environ.get("TIDEPOOL_PICTURES"):

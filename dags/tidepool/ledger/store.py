@@ -251,14 +251,14 @@ def _begin(connection: sa.Connection) -> None:
 
 
 def _row(event: Event) -> dict[str, Any]:
-    row: dict[str, Any] = {"identity": _text(event.identity)}
+    row: dict[str, Any] = {"identity": storable(event.identity)}
     for name in _FIELDS:
         value = getattr(event, name)
-        row[name] = _text(value) if isinstance(value, str) else value
+        row[name] = storable(value) if isinstance(value, str) else value
     return row
 
 
-def _text(value: str) -> str:
+def storable(value: str) -> str:
     """What any database takes as text: no half of a surrogate pair, and no NUL, which PostgreSQL refuses."""
     return value.encode(errors="replace").decode().replace("\0", "\ufffd")
 

@@ -82,7 +82,7 @@ class TidepoolPage(AirflowPlugin):  # type: ignore[misc]
     external_views = (
         [
             {
-                "name": "Machine costs",
+                "name": "Costs",
                 "href": f"{urlsplit(conf.get('api', 'base_url', fallback='')).path.rstrip('/')}{PREFIX}/",
                 "destination": "nav",
                 "url_route": "tidepool",

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from tidepool.keeper.page import comparison, fleet, jobs, layout, overview
 from tidepool.keeper.page.layout import Asked, Page
 from tidepool.keeper.page.period import Period, PeriodError, period
+from tidepool.ledger.store import storable
 
 PAGES: dict[str, Callable[[Asked], Page]] = {
     "": overview.page,
@@ -31,7 +32,7 @@ def render(name: str, query: Mapping[str, str], connection: sa.Connection, now: 
         chosen = period(query.get("from", ""), query.get("to", ""), today)
     except PeriodError as error:
         return 400, layout.message("That is no period", str(error))
-    asked = Asked(connection, chosen, now, query)
+    asked = Asked(connection, chosen, now, {key: storable(value) for key, value in query.items()})
     return 200, layout.document(PAGES[name](asked), asked)
 
 

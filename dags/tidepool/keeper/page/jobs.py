@@ -100,7 +100,7 @@ def _tasks(asked: Asked, found: Sequence[Task], order: Order, search: str) -> Ht
 
 def _trend(values: Sequence[float | None]) -> Html:
     known = [value for value in values if value is not None]
-    if len(known) < 2:
+    if len(known) < 3:
         return tag("span", "-", class_="faint")
     third = max(1, len(known) // 3)
     said = words.change(sum(known[-third:]) / third, sum(known[:third]) / third)

@@ -231,8 +231,8 @@ def trends(
     """What each run of these tasks cost on average, in TRENDS parts of the period; None where none ran."""
     if not names:
         return {}
-    step = (period.until - period.since) / TRENDS
-    part = sa.cast((_jobs.queued - period.since) / step - 0.4999999, sa.Integer)
+    step = period.days * 86_400 // TRENDS
+    part = (sa.cast(_jobs.queued, sa.BigInteger) - int(period.since)) // step
     chosen = (
         sa.select(_jobs.dag, _jobs.task, part, sa.func.sum(_jobs.usd) / sa.func.count(_jobs.run.distinct()))
         .where(_queued(period), sa.tuple_(_jobs.dag, _jobs.task).in_(list(names)))

@@ -77,6 +77,8 @@ def lines(found: Figures) -> list[str]:
             f"Overridden by `tidepool jobs right-size`: {', '.join(said)}, because {override['why']}. Its author's own "
             "size comes back at the first lack of memory."
         )
+    if unused := found.get("override_unused"):
+        told.append(f"It has an override ({unused['words']}) that does not hold: {unused['why']}.")
     return told
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,11 +14,15 @@ from infra import contract, settings
 from infra.cli import dag_pods
 from infra.cli.check import stack_file
 from infra.cli.options import DagsOption, JsonOption, StackOption
+from infra.cli.overrides import ClusterError, KubeconfigOption, Overrides
+from infra.local import cloud
 from infra.local.paths import REPOSITORY
 from infra.settings.strict import near
-from tidepool import capacity
+from tidepool import capacity, overrides
 from tidepool import explain as words
 from tidepool.capacity import Capacity
+
+OVERRIDES_VARIABLE = "TIDEPOOL_OVERRIDES"  # as tidepool.operators.explanation, which imports Airflow
 
 
 class ExplainError(Exception):
@@ -29,13 +34,15 @@ def explain(
     task: Annotated[str, typer.Argument(metavar="TASK", help="The task's id, with those of its task groups.")],
     stack: StackOption = "local",
     dags: DagsOption = REPOSITORY / "dags",
+    kubeconfig: KubeconfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Explain where a task of a DAG runs in an environment, and how large its pod is, with all arithmetic.
 
     Shows the pools that it fits, and why not the others; CPU; how its memory is shared out; the ladder of its attempts;
     how often it is retried after what; what its deadline is reckoned with; and its price. Imports the DAG files as
-    Airflow does. Needs no cluster and no credentials. The log of each attempt begins with the same lines.
+    Airflow does. Needs no cluster and no credentials; with --kubeconfig, or for the local cloud while it is up, the
+    task's override (tidepool jobs right-size) counts. The log of each attempt begins with the same lines.
 
     \b
     Examples:
@@ -45,22 +52,51 @@ def explain(
     """
     file = stack_file(stack, "--stack")
     try:
-        found = figures(contract.planned(settings.load(file)), dags, dag, task)
+        document = contract.planned(settings.load(file))
+        found = figures(document, dags, dag, task, _overridden(document, kubeconfig, stack))
     except settings.SettingsError as error:
         raise typer.BadParameter("\n".join([f"{file}:", *error.problems]), param_hint="--stack") from None
-    except (ExplainError, dag_pods.DagPodsError) as error:
+    except (ExplainError, ClusterError, dag_pods.DagPodsError) as error:
         typer.echo(f"tidepool explain: {error}", err=True)
         raise typer.Exit(1) from None
     typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(words.lines(found)))
 
 
-def figures(document: Capacity, dags: Path, dag: str, task: str) -> dict[str, Any]:
-    """The figures of a task with a capacity document. Raises ExplainError and DagPodsError."""
+def kept(document: Capacity, kubeconfig: Path | None) -> dict[str, dict[str, str]]:
+    """The overrides of the teams' namespaces in a cluster, as they are kept there. Raises ClusterError."""
+    cluster = Overrides(kubeconfig)
+    spaces = {tenant.namespace for tenant in document.tenants.values()}
+    found = {space: cluster.read(space) for space in sorted(spaces)}
+    return {
+        space: {overrides.key(each.dag, each.task): overrides.dump(each) for each in own}
+        for space, own in found.items()
+    }
+
+
+def _overridden(document: Capacity, kubeconfig: Path | None, stack: str) -> dict[str, dict[str, str]]:
+    """The overrides of the cluster that was named, or of the local cloud while that is up."""
+    if kubeconfig is not None:
+        return kept(document, kubeconfig)
+    if stack != "local" or not cloud.is_up():
+        return {}
+    try:
+        return kept(document, None)
+    except ClusterError as error:
+        typer.echo(f"without overrides: {error}", err=True)
+        return {}
+
+
+def figures(
+    document: Capacity, dags: Path, dag: str, task: str, overridden: Mapping[str, Mapping[str, str]] | None = None
+) -> dict[str, Any]:
+    """The figures of a task with a capacity document. overridden: as `kept`. Raises ExplainError and DagPodsError."""
     with tempfile.TemporaryDirectory(prefix="tidepool-explain-") as folder:
         home = Path(folder)
         path, output = home / "capacity.json", home / "answer.json"
         path.write_text(capacity.dumps(document), encoding="utf-8")
-        variables = {capacity.PATH_VARIABLE: str(path)}
+        sizes = home / "overrides.json"
+        sizes.write_text(json.dumps(overridden or {}), encoding="utf-8")
+        variables = {capacity.PATH_VARIABLE: str(path), OVERRIDES_VARIABLE: str(sizes)}
         dag_pods.run_airflow("tidepool.operators.explanation", dags, [dag, task, str(output)], home, variables)
         answer: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
     if "error" in answer:

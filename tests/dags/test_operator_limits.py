@@ -15,12 +15,12 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from tests.dags.fake_kubernetes import Clock, Kubernetes, Store, Watch, context, task
-from tidepool import Cause, JobFailed, JobPodOperator
+from tidepool import Cause, JobFailed, JobPodOperator, explain
 from tidepool import budget as budgets
 from tidepool import capacity as document
 from tidepool.budget import Figure
 from tidepool.capacity import OVERRIDES_CONFIG_MAP, SPENDING_CONFIG_MAP, Budget
-from tidepool.operators import budget_gate, deadline_alert, job_pod, lease
+from tidepool.operators import budget_gate, deadline_alert, explanation, job_pod, lease
 from tidepool.operators.config_map import WRITES, SharedMap
 from tidepool.overrides import Override, dump, key, load
 
@@ -339,3 +339,23 @@ def test_an_override_of_another_task_or_that_cannot_be_read_is_none(kubernetes: 
         task(kubernetes).execute(context())
     usual = task(kubernetes).placement
     assert {memory_of(body) for body in kubernetes.bodies} == {f"{usual.memory_bytes // 1024**2}Mi"}
+
+
+def test_explain_shows_the_override_that_holds_and_why_another_does_not(
+    kubernetes: Kubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = task(kubernetes).placement
+    size = {"cpu_millis": usual.cpu_millis, "memory_bytes": usual.memory_bytes}
+    (tmp_path / "dags").mkdir()
+    (tmp_path / "dags" / "d.py").write_text(
+        "from airflow.sdk import DAG\nfrom tidepool import SparkPodOperator\n"
+        "with DAG('d', schedule=None):\n    SparkPodOperator(task_id='clean', application='clean.py')\n"
+    )
+    monkeypatch.setenv(explanation.OVERRIDES_VARIABLE, str(tmp_path / "overrides.json"))
+    for more, words in (({}, "Overridden by"), ({"rolled_back": "it ran out"}, "that does not hold: it ran out")):
+        about: dict[str, Any] = size | more
+        found = Override("d", "clean", memory="2Gi", why="it used little", **about)
+        data = {usual.tenant.namespace: {key("d", "clean"): dump(found)}}
+        (tmp_path / "overrides.json").write_text(json.dumps(data))
+        answer = explanation.explain_task(tmp_path / "dags", "d", "clean")
+        assert words in "\n".join(explain.lines(answer["figures"]))

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kubernetes.client import V1ConfigMap, V1ObjectMeta
 from typer.testing import CliRunner, Result
 
 from infra.cli import dag_pods, main
+from infra.cli.overrides import Overrides
+from tests.dags.fake_kubernetes import Kubernetes
+from tidepool.capacity import OVERRIDES_CONFIG_MAP
+from tidepool.overrides import Override, dump, key
 
 FIGURES: dict[str, Any] = {
     "dag": "d",
@@ -36,6 +41,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         assert module == "tidepool.operators.explanation"
         given["asked"] = arguments[:2]
         given["cluster"] = json.loads(Path(variables["TIDEPOOL_CAPACITY"]).read_text())["cluster"]
+        given["overrides"] = json.loads(Path(variables["TIDEPOOL_OVERRIDES"]).read_text())
         Path(arguments[2]).write_text(json.dumps(given))
 
     monkeypatch.setattr(dag_pods, "run_airflow", run_airflow)
@@ -87,6 +93,25 @@ def test_a_stack_that_is_not_there_is_said_with_those_that_are() -> None:
     done = run("d", "t", "--stack", "lokal")
     assert done.exit_code == 2
     assert "there is no stack 'lokal' (did you mean local?)" in done.output
+
+
+def test_the_overrides_of_the_named_cluster_count(
+    answer: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kubernetes = Kubernetes()
+    monkeypatch.setattr("kubernetes.config.new_client_from_config", lambda *_: None)
+    monkeypatch.setattr("kubernetes.client.CoreV1Api", lambda _: kubernetes)
+    (tmp_path / "kubeconfig").touch()
+    asked = ("d", "t", "--kubeconfig", str(tmp_path / "kubeconfig"))
+    missing = run(*asked)
+    assert (missing.exit_code, "there is no ConfigMap" in missing.stderr) == (1, True)
+    kubernetes.create_namespaced_config_map(
+        "ns", V1ConfigMap(metadata=V1ObjectMeta(name=OVERRIDES_CONFIG_MAP), data={})
+    )
+    override = Override("d", "t", memory="2Gi")
+    Overrides(None).write("tidepool-jobs", override)
+    assert run(*asked).exit_code == 0
+    assert answer["overrides"] == {"tidepool-jobs": {key("d", "t"): dump(override)}}
 
 
 def test_the_help_has_examples() -> None:

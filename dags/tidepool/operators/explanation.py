@@ -8,6 +8,7 @@ writes {"figures": …} or {"error": …}, described by `explain_task`.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -15,14 +16,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from tidepool import ladder
+from tidepool import ladder, overrides
 from tidepool.capacity import Market, Pool
 from tidepool.deadlines import placement, policies, priors
 from tidepool.deadlines.placement import History
 from tidepool.explain import Figures
+from tidepool.overrides import Override
 
 if TYPE_CHECKING:
     from tidepool.operators.job_pod import JobPodOperator
+
+OVERRIDES_VARIABLE = "TIDEPOOL_OVERRIDES"
 
 RUNS = 10
 """So many past runs of one length are supposed where the figures say what a deadline would make of them."""
@@ -90,6 +94,7 @@ def explain_task(folder: Path, dag_id: str, task_id: str) -> dict[str, Any]:
     """
     from airflow.dag_processing.dagbag import BundleDagBag
 
+    from tidepool.operators import size_overrides
     from tidepool.operators.job_pod import JobPodOperator
     from tidepool.operators.manifests import UnknownPodError, operator_of
 
@@ -107,7 +112,21 @@ def explain_task(folder: Path, dag_id: str, task_id: str) -> dict[str, Any]:
     if not isinstance(operator, JobPodOperator):
         jobs = [each.task_id for each in dag.tasks if _is_job(each, JobPodOperator)]
         return {"error": {"what": "no-job", "kind": dag.get_task(task_id).task_type, "tasks": jobs, "files": files}}
-    return {"figures": {"dag": dag_id, **before_any_run(operator)}}
+    override = _override(operator.asked[2].tenant.namespace, dag_id, task_id)
+    unused = size_overrides.planned(operator, override) if override is not None else ""
+    figures = {"dag": dag_id, **before_any_run(operator)}
+    if override is not None and unused:
+        figures["override_unused"] = {"words": override.words, "why": unused}
+    return {"figures": figures}
+
+
+def _override(namespace: str, dag: str, task: str) -> Override | None:
+    """The task's, of the file that OVERRIDES_VARIABLE names: the data of the teams' ConfigMaps, by namespace."""
+    file = os.environ.get(OVERRIDES_VARIABLE)
+    if not file:
+        return None
+    data = json.loads(Path(file).read_text(encoding="utf-8")).get(namespace) or {}
+    return overrides.load(data.get(overrides.key(dag, task), ""))
 
 
 def _is_job(task: Any, kind: type) -> bool:

@@ -70,17 +70,29 @@ def take(operator: JobPodOperator, context: Any) -> None:
 def overridden(operator: JobPodOperator, found: Override, context: Any) -> str:
     """Give the operator the override; why not, where it can't have it."""
     job, market, usual = operator.asked
-    if why := overrides.holds(found, usual):
+    if why := planned(operator, found):
         return why
-    changed = overrides.overridden(job, found)
-    chosen = found.market or market
     try:
-        capacity = overrides.only(ladder.offered(capacity_document.load(), chosen, operator.task_id), found)
-        operator.resize(place(changed, capacity), context)
+        operator.resize(operator.placement, context)
     except JobError as error:
+        operator.job, operator.market, operator.override = job, market, None
         operator.resize(usual, context)
         return str(error)
-    operator.override, operator.job, operator.market = found, changed, chosen
+    return ""
+
+
+def planned(operator: JobPodOperator, found: Override) -> str:
+    """Give the operator the override's size without its command; why not, where it can't have it."""
+    job, market, usual = operator.asked
+    if why := overrides.holds(found, usual):
+        return why
+    changed, chosen = overrides.overridden(job, found), found.market or market
+    try:
+        capacity = overrides.only(ladder.offered(capacity_document.load(), chosen, operator.task_id), found)
+        placement = place(changed, capacity)
+    except JobError as error:
+        return str(error)
+    operator.job, operator.market, operator.placement, operator.override = changed, chosen, placement, found
     return ""
 
 

@@ -68,6 +68,11 @@ def test_every_alert_says_what_has_happened_and_what_to_do_first() -> None:
         assert labels <= by, alert["alert"]
 
 
+def test_the_page_of_metrics_names_all_alerts() -> None:
+    page = (Path(__file__).parents[2] / "dags" / "docs" / "metrics.md").read_text()
+    assert set(re.findall(r"^\| `(Tidepool\w+)`", page, re.MULTILINE)) == {alert["alert"] for alert in ALERTS}
+
+
 @pytest.mark.parametrize("board", DASHBOARDS.values(), ids=DASHBOARDS)
 def test_panels_of_a_dashboard_do_not_overlap_and_fill_its_width(board: dict[str, Any]) -> None:
     taken: set[tuple[int, int]] = set()

@@ -6,7 +6,7 @@ import signal
 
 import typer
 
-from infra.cli import hdfs, images, jobs, local, simulate
+from infra.cli import benchmarks, hdfs, images, jobs, local, simulate
 from infra.cli.check import check
 from infra.cli.demo import demo
 from infra.cli.estimate import estimate
@@ -29,6 +29,7 @@ app.command()(explain)
 app.command()(report)
 app.command()(test)
 app.command()(top)
+app.add_typer(benchmarks.app, name="bench")
 app.add_typer(hdfs.app, name="hdfs")
 app.add_typer(images.app, name="images")
 app.add_typer(jobs.app, name="jobs")

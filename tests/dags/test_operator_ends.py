@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -317,6 +318,18 @@ def test_a_deferred_task_says_how_its_pod_failed(kubernetes: Kubernetes) -> None
         operator.trigger_reentry(context(), event)
     assert caught.value.cause is Cause.APP_ERROR
     assert kubernetes.pods == {}
+
+
+def test_the_trigger_gets_no_second_configuration_beside_the_connections(
+    kubernetes: Kubernetes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The provider's hook refuses two, and its operator takes the environment's besides."""
+    (tmp_path / "config").write_text("{kind: Config}")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
+    for given, wanted in ((None, None), (str(tmp_path / "config"), {"kind": "Config"})):
+        operator = task(kubernetes, deferrable=True, config_file=given)
+        operator.convert_config_file_to_dict()
+        assert operator._config_dict == wanted
 
 
 def test_deferring_is_not_an_end(kubernetes: Kubernetes) -> None:

@@ -92,6 +92,54 @@ def test_a_pod_that_succeeded_while_nobody_looked_has_its_result_still(kubernete
     assert kubernetes.bodies == []
 
 
+def test_a_result_is_read_from_what_was_seen_last_where_the_pod_went_with_its_machine(kubernetes: Kubernetes) -> None:
+    returns(kubernetes, '{"rows": 3}')
+    end = kubernetes.script
+
+    def gone(name: str) -> None:
+        end(name)
+        Watch.last = kubernetes.json(name)
+        del kubernetes.pods[name]
+
+    kubernetes.script = gone
+    assert task(kubernetes, do_xcom_push=True).execute(context()) == {"rows": 3}
+    returns(kubernetes, "no JSON")
+    end, kubernetes.script = kubernetes.script, gone
+    with pytest.raises(JobFailed, match=r"its result in .* is") as caught:
+        task(kubernetes, do_xcom_push=True).execute(context(2))
+    assert caught.value.cause is Cause.APP_ERROR
+
+
+def test_a_pod_that_is_about_to_succeed_is_not_marked_as_one_that_did_not(
+    kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    returns(kubernetes, '{"rows": 3}')
+    end, read = kubernetes.script, kubernetes.read_namespaced_pod
+    labels: list[dict[str, str]] = []
+    looks = 0
+
+    def behind(name: str) -> None:
+        end(name)
+        kubernetes.pods[name].status.phase = "Running"
+
+    def later(name: str, namespace: str, **more: Any) -> Any:
+        nonlocal looks
+        pod = read(name, namespace, **more)
+        looks += pod.status.container_statuses[0].state.terminated is not None
+        if looks > 8:
+            pod.status.phase = "Succeeded"
+        return pod
+
+    def deleted(name: str, *_: Any, **__: Any) -> None:
+        labels.append(kubernetes.pods.pop(name).metadata.labels)
+
+    kubernetes.script = behind
+    monkeypatch.setattr(kubernetes, "read_namespaced_pod", later)
+    monkeypatch.setattr(kubernetes, "delete_namespaced_pod", deleted)
+    assert task(kubernetes, do_xcom_push=True).execute(context()) == {"rows": 3}
+    assert [each.get("already_checked") for each in labels] == [None]
+
+
 def test_a_deferred_task_returns_it_too(kubernetes: Kubernetes) -> None:
     operator = task(kubernetes, do_xcom_push=True, deferrable=True, get_logs=False)
     with pytest.raises(TaskDeferred):

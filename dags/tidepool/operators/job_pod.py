@@ -296,6 +296,12 @@ class JobPodOperator(KubernetesPodOperator):
         # Not deferred: the pod is over. The stock operator has concluded, and would go on without what that returned.
         raise _OverAlready(self._returned)
 
+    def convert_config_file_to_dict(self) -> None:
+        """For the triggerer, a file that the author named: the environment's would be one besides the connection's."""
+        self._config_dict = None
+        if self.config_file:
+            super().convert_config_file_to_dict()
+
     def find_pod(self, namespace: str, context: Any, *, exclude_checked: bool = True) -> V1Pod | None:
         """This attempt's pod by its name: by its labels there may be more than one."""
         if self.pod is None:
@@ -344,8 +350,11 @@ class JobPodOperator(KubernetesPodOperator):
         """
         istio = self.is_istio_enabled(pod)
         self.remote_pod = self.pod_manager.await_pod_completion(pod, istio, self.base_container_name, True)
+        return self._result(ApiClient().sanitize_for_serialization(self.remote_pod))
+
+    def _result(self, pod: dict[str, Any]) -> Any:
         try:
-            return result(ApiClient().sanitize_for_serialization(self.remote_pod), self.base_container_name)
+            return result(pod, self.base_container_name)
         except ValueError as error:
             raise self._failed(Outcome(Cause.APP_ERROR, str(error))) from error
 
@@ -510,10 +519,10 @@ class JobPodOperator(KubernetesPodOperator):
             found = ending.of_stop(context) if self._killed else self._outcome(error)
             if found is None:
                 raise
-            if found.cause is not Cause.OK or self.do_xcom_push:
+            if found.cause is not Cause.OK:
                 raise self._failed(found) from error
             self.log.warning("Pod %s has succeeded; what came after did not: %s", self._pod_name(), error)
-            return None
+            return self._result(self._end or self._last_seen() or {}) if self.do_xcom_push else None
         finally:
             self._unfollow()
             if self.pod is not None and not is_deferred:

@@ -66,6 +66,17 @@ class JobPodManager(PodManager):
         body = self._client.api_client.sanitize_for_serialization(pod)
         return self._client.create_namespaced_pod(body=body, namespace=pod.metadata.namespace, **kwargs)
 
+    def await_pod_completion(
+        self, pod: V1Pod, istio_enabled: bool = False, container_name: str = "base", do_xcom_push: bool = False
+    ) -> V1Pod:
+        """The pod once it has ended; where it has more containers and a result, once the job's own has.
+
+        The provider's does not wait for the pod where there is a result, as it has a sidecar, and then takes a pod that
+        is about to succeed for one that did not.
+        """
+        has_others = len((pod.spec.containers if pod.spec is not None else None) or []) > 1
+        return super().await_pod_completion(pod, istio_enabled, container_name, do_xcom_push and has_others)
+
     def await_xcom_sidecar_container_start(self, pod: V1Pod, *_: Any, **__: Any) -> None:
         """There is none: a job's result is in its pod's status."""
 

@@ -30,7 +30,7 @@ def test_a_job_that_is_reclaimed_at_a_random_moment_goes_on_where_it_was(local: 
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(200)
     local.succeeds("resumes", run, 150)
     for task, units in UNITS.items():
         done = _done(local, run, task)
@@ -59,7 +59,7 @@ def _take_back(local: Any, task: str, units: float) -> None:
         log = local.api.read_namespaced_pod_log(pod.metadata.name, pod.metadata.namespace, tail_lines=20)
         return max((int(number) for number in SAID.findall(log)), default=0)
 
-    local.wait_until(lambda: said() >= int(units), 60, f"{task} has done {int(units)} units")
+    local.wait_until(lambda: said() >= int(units), 120, f"{task} has done {int(units)} units")
     began = time.monotonic()
     local.wait_until(lambda: time.monotonic() - began >= units % 1, 2, "some time has passed")
     reclaim(local.cloud, pod.spec.node_name, 60, Progress())

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
 from tests.dags.test_watch import CREATED, ApiServer, kinds, node, pod, pull
@@ -21,6 +23,7 @@ from tidepool.keeper.snapshot import slim
 from tidepool.ledger.buffer import Buffer
 from tidepool.ledger.events import Event
 from tidepool.ledger.store import Store
+from tidepool.ledger.turns import Turns
 
 READY = Event(2.0, "machine.ready", "i-1", cpu_millis=1930)
 
@@ -92,6 +95,50 @@ def test_two_thousand_pods_of_a_list_cost_a_few_queries_and_one_write(store: Cou
     assert store.reads - reads <= 6
     assert store.writes - writes == 1
     assert len(store.events("pod.running")) == 2000
+
+
+def test_a_watch_waits_for_one_transaction_of_the_books_and_not_for_all(store: Counting) -> None:
+    begun, order = threading.Event(), []
+
+    def books() -> None:
+        for number in range(50):
+            with store.writing(1) as connection:
+                begun.set()
+                connection.execute(sqlalchemy.text("DELETE FROM tidepool_costs"))
+                order.append(f"books {number}")
+
+    writer = threading.Thread(target=books)
+    writer.start()
+    begun.wait(10)
+    for number in range(5):
+        store.record(Event(number + 1.0, "machine.idle", "i-1", occurrence=f"u-{number}"))
+        order.append("watch")
+    writer.join(30)
+    assert len(order) == 55
+    assert max(place for place, who in enumerate(order) if who == "watch") < 25, order
+
+
+def test_turns_are_taken_in_the_order_of_coming_and_within_ones_own_at_once() -> None:
+    turns, taken = Turns(), []
+
+    def wait(number: int) -> None:
+        with turns.turn(), turns.turn():
+            taken.append(number)
+
+    waiting: list[threading.Thread] = []
+    with turns.turn():
+        for number in range(5):
+            waiting.append(threading.Thread(target=wait, args=(number,)))
+            waiting[-1].start()
+            deadline = time.monotonic() + 10
+            while len(turns._waiting) < len(waiting):
+                assert time.monotonic() < deadline
+    for thread in waiting:
+        thread.join(10)
+    assert taken == [0, 1, 2, 3, 4]
+    with pytest.raises(OSError, match="full"), turns.turn():
+        raise OSError("full")
+    assert turns._whose is None
 
 
 def test_a_machine_of_many_jobs_idles_once_all_of_its_own_have_ended(store: Counting) -> None:

@@ -33,7 +33,7 @@ PRICES_EVERY_SECONDS = 60.0
 MARK = "books"
 _LOCK = 0x71DE9002
 _FORM = 2  # raise it where the same events give other rows
-_BATCH, _CHUNK = 20_000, 100
+_BATCH, _CHUNK = 20_000, 25
 _BUSY = 4  # of its time it spends one part in so many at most
 
 _log = logging.getLogger("tidepool.books")

@@ -7,8 +7,8 @@ again, by this process or another, changes nothing. Every value goes to the data
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from tidepool.ledger import schema
 from tidepool.ledger.events import MACHINE_KINDS, POD_KINDS, REAPER_KINDS, Event
 from tidepool.ledger.migrations import run as migrations
+from tidepool.ledger.turns import Turns
 from tidepool.prices.book import Price
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Event))
@@ -38,7 +39,9 @@ class Store:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        is_sqlite = engine.dialect.name == "sqlite"
+        self._insert = sqlite.insert if is_sqlite else postgresql.insert
+        self._turn: Callable[[], AbstractContextManager[None]] = Turns().turn if is_sqlite else nullcontext
 
     @classmethod
     def open(cls, url: str, make: bool = True) -> Store:
@@ -77,7 +80,8 @@ class Store:
     @contextmanager
     def writing(self, lock: int) -> Iterator[sa.Connection]:
         """A transaction; of those with the same lock there is one at a time, in all processes."""
-        with self._engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+        made = self._engine.connect().execution_options(**{_WRITES: True})
+        with made as connection, self._turn(), connection.begin():
             if connection.dialect.name == "postgresql":
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
             yield connection
@@ -91,7 +95,7 @@ class Store:
         rows = [_row(event) for event in events]
         insert = self._insert(schema.events).on_conflict_do_nothing(index_elements=["identity"])
         new = 0
-        with self._engine.begin() as connection:
+        with self._turn(), self._engine.begin() as connection:
             for start in range(0, len(rows), _BATCH):
                 batch = rows[start : start + _BATCH]
                 new += len(connection.execute(insert.returning(schema.events.c.sequence), batch).all())
@@ -173,7 +177,7 @@ class Store:
     def mark(self, name: str, value: str) -> None:
         """Keep a value under a name, in place of the one before."""
         insert = self._insert(schema.marks).values(name=name, value=value)
-        with self._engine.begin() as connection:
+        with self._turn(), self._engine.begin() as connection:
             connection.execute(
                 insert.on_conflict_do_update(index_elements=["name"], set_={"value": insert.excluded.value})
             )
@@ -192,7 +196,7 @@ class Store:
         insert = self._insert(schema.prices)
         changed = {"usd_per_hour": insert.excluded.usd_per_hour, "source": insert.excluded.source}
         keys = [column.name for column in schema.prices.primary_key]
-        with self._engine.begin() as connection:
+        with self._turn(), self._engine.begin() as connection:
             for start in range(0, len(rows), _BATCH):
                 batch = rows[start : start + _BATCH]
                 connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changed), batch)

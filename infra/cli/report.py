@@ -46,6 +46,7 @@ class Format(StrEnum):
     TABLE = "table"
     CSV = "csv"
     JSON = "json"
+    HTML = "html"
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,10 @@ def report(
         str, typer.Option("--since", metavar="WHEN", help="90m, 24h, 7d, 2026-11-01 or 2026-11-01T08:30 (UTC).")
     ] = "",
     until: Annotated[str, typer.Option("--until", metavar="WHEN", help="As --since; else now, or a file's end.")] = "",
-    form: Annotated[Format, typer.Option("--format", help="For people or for machines.")] = Format.TABLE,
+    form: Annotated[
+        Format,
+        typer.Option("--format", help="For people or for machines; html: one file, of whole days, by everything."),
+    ] = Format.TABLE,
     file: Annotated[
         Path | None,
         typer.Option("--events", metavar="FILE", help="A file of events, as lines of JSON.", dir_okay=False),
@@ -107,6 +111,7 @@ def report(
       tidepool report --by job --since 2026-11-01 --until 2026-11-02 --format csv > jobs.csv
       tidepool report --by team --database ledger.db --format json
       tidepool report --minimum 60 --volume 20
+      tidepool report --since 30d --format html > report.html
     """
     now = time.time()
     begin = moments.parse(since, now, "--since") if since else 0.0
@@ -126,6 +131,10 @@ def report(
         typer.echo(f"{source.where}: no machine was there {period}", err=True)
     if form is Format.JSON:
         typer.echo(json.dumps(costs.document(found), indent=2))
+    elif form is Format.HTML:
+        from tidepool.report.html import html  # the others need no SQLAlchemy
+
+        typer.echo(html(source.events, book, Billing(minimum, volume), begin, end))
     elif form is Format.CSV:
         typer.echo(costs.table(found), nl=False)
     elif found.bill.held:

@@ -9,9 +9,12 @@ from typing import Annotated
 
 import typer
 
-from infra.local import cloud, paths, preflight
+from infra.local import cloud, paths, preflight, toolchain
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
+
+BROWSER = {"chromium-headless-shell": ("chromium-headless-shell", "the tests of the keeper's page (100 MB)")}
+"""Beside what the local cloud needs; a machine that has none skips those tests."""
 
 
 def test(
@@ -48,6 +51,7 @@ def _local_cloud_can_run() -> bool:
         return False
     try:
         cloud.prepare(Progress())  # minutes on a new machine: more than a test's limit
+        toolchain.install_packages(Progress(), BROWSER)
     except LocalError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error

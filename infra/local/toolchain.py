@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -63,9 +64,9 @@ def architecture() -> str:
     return {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 
-def missing_packages() -> dict[str, str]:
+def missing_packages(packages: Mapping[str, tuple[str, str]] = PACKAGES) -> dict[str, str]:
     """The Debian packages that are not installed, each with what it is for."""
-    return {package: why for program, (package, why) in PACKAGES.items() if not _find(program)}
+    return {package: why for program, (package, why) in packages.items() if not _find(program)}
 
 
 def prepare(progress: Progress) -> Toolchain:
@@ -116,9 +117,9 @@ def _find(program: str) -> str | None:
     return shutil.which(program, path=folders)
 
 
-def install_packages(progress: Progress) -> None:
+def install_packages(progress: Progress, packages: Mapping[str, tuple[str, str]] = PACKAGES) -> None:
     """Install the Debian packages that are missing, saying which and why."""
-    wanted = missing_packages()
+    wanted = missing_packages(packages)
     if not wanted:
         return
     names = " ".join(wanted)
@@ -137,7 +138,7 @@ def install_packages(progress: Progress) -> None:
             if done.returncode:
                 last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
                 raise ToolchainError(f"`{' '.join(command)}` failed; run it to see why. Its last words:\n{last}")
-    still = missing_packages()
+    still = missing_packages(packages)
     if still:
         raise ToolchainError(f"installed, but their programs are not to be found: {', '.join(still)}")
 

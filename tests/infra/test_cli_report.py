@@ -278,3 +278,24 @@ def test_parts_that_miss_the_bill_are_an_error_of_their_own(tmp_path: Path, monk
     done = run("--events", file)
     assert done.exit_code == 3
     assert "miss the bill by 0.2" in done.stderr
+
+
+def test_html_is_one_file_that_fetches_nothing_and_leads_nowhere(tmp_path: Path) -> None:
+    events = written(tmp_path / "e", TWO_DAYS)
+    found = run("--format", "html", "--events", str(events))
+    assert found.exit_code == 0
+    text = found.stdout
+    assert text.startswith("<!doctype html>")
+    assert "flights_daily.clean" in text
+    for what in ('href="http', "src=", "<script", "<a ", "<form", "url("):
+        assert what not in text
+    assert f"${read('--events', str(events))['bill']['usd']:.4f}" in text
+
+
+def test_a_file_of_html_holds_names_as_they_are_and_no_markup_of_theirs(tmp_path: Path) -> None:
+    name = "</title><script>alert(1)</script>\x1b[2J"
+    told = machine(name, 0, 30, 130, pool=name) + pod("u-1", name, 50, 110, dag=name, team=name)
+    text = run("--format", "html", "--events", str(written(tmp_path / "e", told))).stdout
+    assert "<script" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    assert "\x1b" not in text

@@ -64,9 +64,10 @@ def _tiles(asked: Asked, spent: dict[tuple[str, str, str], Sum]) -> Html:
     over = sum(count for name, count in ends.items() if name)
     failed = over - ends.get("ok", 0)
     worst = sorted(((count, name) for name, count in ends.items() if name not in ("", "ok")), reverse=True)[:1]
+    compared = f"{words.change(whole.usd, before.usd)} to the period before" if before.usd else "nothing before it"
     unpriced = f"no price for {words.hours(whole.unpriced)} machine-hours" if whole.unpriced else ""
     return tiles(
-        ("Cost", words.cost(whole), unpriced or f"{words.change(whole.usd, before.usd)} to the period before"),
+        ("Cost", words.cost(whole), unpriced or compared),
         ("Held by jobs", words.share(jobs.seconds, whole.seconds), f"of {words.hours(whole.seconds)} machine-hours"),
         ("Attempts", f"{over:,}", f"{ends.get('', 0):,} not over"),
         ("Failed", words.share(failed, over), f"most: {words.cause(worst[0][1])}" if worst else "none"),

@@ -25,6 +25,7 @@ from tidepool.ledger.events import Event
 from tidepool.ledger.store import Store
 from tidepool.ledger.turns import Turns
 
+LONG = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n WHERE x < 200000) SELECT count(*) FROM n"
 READY = Event(2.0, "machine.ready", "i-1", cpu_millis=1930)
 
 
@@ -104,7 +105,7 @@ def test_a_watch_waits_for_one_transaction_of_the_books_and_not_for_all(store: C
         for number in range(50):
             with store.writing(1) as connection:
                 begun.set()
-                connection.execute(sqlalchemy.text("DELETE FROM tidepool_costs"))
+                connection.execute(sqlalchemy.text(LONG)).all()
                 order.append(f"books {number}")
 
     writer = threading.Thread(target=books)

@@ -14,6 +14,7 @@ import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
+from tests.dags.conftest import make_capacity, make_pool
 from tests.dags.fake_kubernetes import Clock, Kubernetes, Store, Watch, context, task
 from tidepool import Cause, JobFailed, JobPodOperator, explain
 from tidepool import budget as budgets
@@ -185,7 +186,7 @@ def test_a_soft_limit_says_so_and_keeps_nobody(
 def test_an_attempt_on_its_second_rung_is_not_counted_twice(
     kubernetes: Kubernetes, clock: Clock, budgeted: Callable[..., None]
 ) -> None:
-    budgeted(hard_usd=0.15)  # an hour on-demand, and not another on spot besides
+    budgeted(hard_usd=0.12)  # an hour on-demand, and not another on spot besides
     spent(kubernetes, 0)
     kubernetes.phase = lambda body: (
         "Running" if "on-demand-small" in json.dumps(body["spec"]["affinity"]) else "Pending"
@@ -324,6 +325,18 @@ def test_an_override_is_rolled_back_by_the_first_lack_of_memory_and_the_next_att
     kubernetes.script = lambda name: kubernetes.end(name, "Succeeded")
     task(kubernetes).execute(context(2, store))
     assert memory_of(kubernetes.bodies[-1]) == f"{usual.memory_bytes // 1024**2}Mi"
+
+
+def test_after_a_rollback_the_job_may_grow_into_the_pools_that_its_author_allows(
+    kubernetes: Kubernetes, capacity_file: Path
+) -> None:
+    large = make_pool("spot-large", cpu_millis=7900, memory_bytes=30 * GIB, priority=60)
+    capacity_file.write_text(document.dumps(make_capacity(large, make_pool("spot-small"))))
+    override(kubernetes, pools=("spot-small",))
+    kubernetes.script = lambda name: kubernetes.end(name, "Failed", 137, OUT_OF_MEMORY)
+    error = failed(task(kubernetes))
+    assert memory_of(kubernetes.bodies[0]) == "2048Mi"
+    assert error.largest_bytes == 30 * GIB - 256 * 1024**2
 
 
 def test_another_failure_leaves_the_override(kubernetes: Kubernetes) -> None:

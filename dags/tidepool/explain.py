@@ -70,6 +70,7 @@ def lines(found: Figures) -> list[str]:
     told.append(_retries(found["retries"]))
     if found["deadline"] is not None:
         told += _deadline(found["deadline"])
+    told += [_budget(name, budget) for name, budget in (found.get("budgets") or {}).items()]
     if override := found.get("override"):
         said = [f"{name}={override[name]}" for name in ("memory", "cores", "market") if override[name]]
         said += [f"pools={'+'.join(override['pools'])}"] if override["pools"] else []
@@ -198,6 +199,15 @@ def _deadline(found: Figures) -> Iterator[str]:
     longest = found["longest_on_spot_seconds"]
     when = f"spot where ten past runs took {duration(longest)} each, on-demand where longer" if longest else "on-demand"
     yield f"The first run goes on-demand; a later one, as its run is queued: {when}."
+
+
+def _budget(name: str, found: Figures) -> str:
+    whose = [f"{kind} {found[key]}" for kind, key in (("team", "team"), ("DAG", "dag")) if found[key]]
+    hard = f"{found['hard_usd']:.2f} USD a {found['per']}, where the task "
+    hard += "fails" if found["at_limit"] == "fail" else "waits"
+    soft = f"a warning from {found['soft_usd']:.2f} USD a {found['per']} on"
+    limits = [words for words, there in ((soft, found["soft_usd"]), (hard, found["hard_usd"])) if there]
+    return f"Budget {name} of {' and '.join(whose) or 'all jobs'}: {'; '.join(limits)}."
 
 
 def duration(seconds: float) -> str:

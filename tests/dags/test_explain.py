@@ -21,7 +21,8 @@ from tidepool import (
     deadline_alert,
     explain,
 )
-from tidepool.capacity import Capacity, Pool
+from tidepool import capacity as document
+from tidepool.capacity import Budget, Capacity, Pool
 from tidepool.explain import Part
 from tidepool.job import MIB, Job
 from tidepool.operators import explanation, job_pod, lease
@@ -245,3 +246,20 @@ def test_the_answer_is_a_file(folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "answer.json"
     assert explanation.main([str(folder), "nightly", "load", str(output)]) == 0
     assert '"figures"' in output.read_text()
+
+
+def test_the_budgets_that_the_job_counts_towards_are_said(capacity: Capacity, capacity_file: Path) -> None:
+    budgets = {
+        "daily": Budget("", "d", "day", 5, 10, "wait"),
+        "team": Budget("analytics", "", "month", 0, 100, "fail"),
+        "soft": Budget("", "", "month", 50, 0, "fail"),
+        "other": Budget("", "e", "day", 0, 1, "fail"),
+    }
+    capacity_file.write_text(document.dumps(dataclasses.replace(capacity, budgets=budgets)))
+    with DAG("d"):
+        operator = SparkPodOperator(task_id="t", application="a.py")
+    assert [line for line in said(before_any_run(operator)).splitlines() if line.startswith("Budget")] == [
+        "Budget daily of DAG d: a warning from 5.00 USD a day on; 10.00 USD a day, where the task waits.",
+        "Budget soft of all jobs: a warning from 50.00 USD a month on.",
+        "Budget team of team analytics: 100.00 USD a month, where the task fails.",
+    ]

@@ -100,9 +100,14 @@ class BudgetGate:
             self._log.warning(words)
 
 
+def of(operator: JobPodOperator, dag: str = "") -> dict[str, Budget]:
+    """The budgets that the operator's job counts towards. dag: else the operator's own."""
+    return budget.of_job(capacity_document.load().budgets, operator.team, dag or operator.dag_id)
+
+
 def gate(operator: JobPodOperator, context: Any) -> BudgetGate:
     """The gate of the operator's job."""
-    found = budget.of_job(capacity_document.load().budgets, operator.team, context["ti"].dag_id)
+    found = of(operator, context["ti"].dag_id)
     return BudgetGate(operator.client, operator.asked[2].tenant.namespace, found, operator.log)
 
 

@@ -191,7 +191,11 @@ class JobPodOperator(KubernetesPodOperator):
         policy = self.retry_policy
         limits = policy.limits if isinstance(policy, CauseRetryPolicy) else None
         found = explain.figures(self.parts(), capacity_document.load(), rungs, limits, self.claim)
-        return found | {"override": dataclasses.asdict(self.override) if self.override else None}
+        budgets = budget_gate.of(self)
+        return found | {
+            "override": dataclasses.asdict(self.override) if self.override else None,
+            "budgets": {name: dataclasses.asdict(each) for name, each in budgets.items()},
+        }
 
     def market_now(self, context: Any) -> Market | None:
         """The market that its deadline demands ("on-demand") or allows ("spot"); None: the ladder decides."""

@@ -1,0 +1,313 @@
+"""Keeper, its database and the API server die at random while jobs run: no event is lost or doubled, the books balance,
+what has no owner is removed in minutes, and nothing else ever is.
+
+A second keeper records into PostgreSQL, where its server is installed; it dies too, and so does its database.
+
+TIDEPOOL_CHAOS_SEED: the seed of what dies and when; else a new one, which is printed. TIDEPOOL_KEEPER_CHAOS_SECONDS:
+for how long (60).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local import paths
+from infra.local.supervisor import Program
+from tests.local.account import Account, Pod
+from tidepool import pod as pods
+from tidepool.ledger import tail
+from tidepool.ledger.events import Event
+from tidepool.ledger.store import Store
+
+pytestmark = [pytest.mark.local_cloud, pytest.mark.timeout(2400)]
+
+SECONDS = float(os.environ.get("TIDEPOOL_KEEPER_CHAOS_SECONDS") or 60)
+ORPHAN_SECONDS = 300
+LEASE_SECONDS, QUIET_SECONDS = 900, 200
+"""An orphan's lease, and how long ago it was renewed: as though its worker had been dead for so long."""
+
+RUNS_AT_ONCE = 2
+STAMP_SECONDS = 1.5
+NAMES = {False: "keeper", True: "keeper-postgresql"}
+
+
+@dataclass
+class Orphan:
+    """A pod of a task that is over. removed: when its object was gone."""
+
+    name: str
+    uid: str
+    created: float
+    removed: float | None = None
+
+
+@dataclass
+class Chaos:
+    """What is done to the cloud. killed: how often what."""
+
+    local: Any
+    chance: random.Random
+    victims: list[str]
+    over: str
+    killed: Counter[str] = field(default_factory=Counter)
+    runs: list[str] = field(default_factory=list)
+    orphans: list[Orphan] = field(default_factory=list)
+
+    def go_on(self, seconds: float) -> None:
+        """Disturb for so long."""
+        end = time.monotonic() + seconds
+        next_kill = next_orphan = 0.0
+        while (now := time.monotonic()) < end:
+            if now >= next_orphan:
+                self._orphan()
+                next_orphan = now + 60
+            if now >= next_kill:
+                self._kill(self.chance.choice(self.victims))
+                next_kill = now + self.chance.uniform(3, 12)
+            self._keep_busy()
+            self.look()
+            time.sleep(0.5)
+
+    def look(self) -> bool:
+        """Whether all orphans are gone; when, is noted."""
+        there = {pod.metadata.uid for pod in self._pods()}
+        for each in self.orphans:
+            if each.uid not in there and each.removed is None:
+                each.removed = time.time()
+        return all(each.removed is not None for each in self.orphans)
+
+    def _pods(self) -> list[Any]:
+        def found() -> Any:
+            return [self.local.api.list_namespaced_pod("tidepool-jobs").items]
+
+        return list(self.local.wait_until(found, 60, "the API server answers")[0])
+
+    def _keep_busy(self) -> None:
+        states = [self.local.airflow.state("brief", run) for run in self.runs]
+        if sum(state not in ("success", "failed") for state in states) < RUNS_AT_ONCE:
+            self.runs.append(self.local.airflow.trigger("brief"))
+
+    def _kill(self, victim: str) -> None:
+        if victim == "keeper while it writes":
+            self._until_it_writes()
+        name = victim.partition(" ")[0]
+        if pid := self.local.pid(name):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self.killed[victim] += 1
+
+    def _until_it_writes(self) -> None:
+        log = Path(f"{self.local.cloud.events}-wal")
+        before, limit = log.stat().st_mtime_ns, time.monotonic() + 10
+        while log.stat().st_mtime_ns == before and time.monotonic() < limit:
+            time.sleep(0.001)
+
+    def _orphan(self) -> None:
+        """A pod whose worker died long ago, of a task that is over; the API server may be away."""
+        name = f"orphan-{len(self.orphans)}"
+        manifest = self.local.job_pod(name, "import time; time.sleep(3600)", memory="256Mi", exclusive=False)
+        labels, annotations = pods.owner("brief", "short", self.over, 1, "jobs")
+        lease = datetime.fromtimestamp(time.time() + LEASE_SECONDS - QUIET_SECONDS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        manifest["metadata"]["labels"] |= labels
+        manifest["metadata"]["annotations"] |= {**annotations, "tidepool.dev/lease": lease}
+
+        def made() -> Any:
+            return self.local.pod(name) or self.local.create(manifest)
+
+        found = self.local.wait_until(made, 60, f"{name} is there")
+        self.orphans.append(Orphan(name, found.metadata.uid, time.time()))
+
+
+@pytest.fixture
+def postgresql(local: Any) -> Iterator[str]:
+    """A PostgreSQL of its own that is started again whenever it dies, and a keeper that records into it; its URL.
+
+    Empty where no server is installed.
+    """
+    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"))), os.environ.get("PATH", "")]
+    initdb, server = (shutil.which(name, path=os.pathsep.join(places)) for name in ("initdb", "postgres"))
+    if not (initdb and server):
+        yield ""
+        return
+    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/tidepool-pg.XXXXXX"], text=True).strip())  # noqa: S108
+    nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")  # it refuses to run as root
+    shutil.chown(folder, "nobody")
+    subprocess.run(
+        [*nobody, initdb, "-D", f"{folder}/db", "-A", "trust", "-U", "tester"], check=True, stdout=subprocess.DEVNULL
+    )
+    quiet = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}")
+    url = f"postgresql+psycopg://tester@/postgres?host={folder}"
+    state = local.cloud.state
+    keeper = ("--kubeconfig", f"{state}/keeper.kubeconfig", "--capacity", str(local.cloud.capacity))
+    keeper += ("--database", url, "--lease", "", "--dry-run")
+    programs = [
+        Program("postgresql", (*nobody, server, "-D", f"{folder}/db", *quiet), {}, folder),
+        Program(NAMES[True], (sys.executable, "-m", "tidepool.keeper", *keeper), {}, paths.REPOSITORY),
+    ]
+    supervisor = local.cloud.supervisor
+    try:
+        supervisor.start(programs)
+        local.wait_until(lambda: local.pid("postgresql"), 30, "PostgreSQL runs")
+        yield url
+    finally:
+        for program in reversed(programs):
+            with contextlib.suppress(Exception):  # it may be about to start again
+                supervisor._rpc.stopProcess(program.name)
+            with contextlib.suppress(Exception):
+                supervisor._rpc.removeProcessGroup(program.name)
+            (supervisor._programs / f"{program.name}.conf").unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def recorded(url: str) -> list[Event]:
+    """All events of a database."""
+    store = Store.open(url, make=False)
+    try:
+        return list(store.read())
+    finally:
+        store.close()
+
+
+def has(events: list[Event]) -> set[tuple[str, str]]:
+    return {(event.kind, event.pod_uid or event.machine) for event in events}
+
+
+def wanted(pod: Pod) -> set[tuple[str, str]]:
+    """What happened to a pod that is gone."""
+    came = {"pod.scheduled": pod.bound, "pod.running": pod.running}
+    kinds = ["pod.queued", *(kind for kind, moment in came.items() if moment is not None), "pod.ended", "pod.gone"]
+    return {(kind, pod.uid) for kind in kinds}
+
+
+def misplaced(events: list[Event], seen: dict[str, Pod]) -> list[str]:
+    """Events whose time is not when it happened; one that was concluded names a time that holds the truth."""
+    wrong = []
+    for event in events:
+        pod = seen.get(event.pod_uid)
+        truth = {"pod.scheduled": "bound", "pod.running": "running", "pod.ended": "ended"}.get(event.kind)
+        moment = getattr(pod, truth) if pod and truth else None
+        if moment is None:
+            continue
+        first = event.earliest if event.reconstructed and event.earliest else event.time
+        if not first - STAMP_SECONDS <= moment <= event.time + STAMP_SECONDS:
+            wrong.append(
+                f"{event.kind} of {event.pod}: {event.time - moment:+.1f} s (earliest {first - moment:+.1f} s)"
+            )
+    return wrong
+
+
+def check_pods(events: list[Event], seen: dict[str, Pod]) -> None:
+    """Every pod's whole life is there, each fact once, at its time."""
+    lost = set().union(*map(wanted, seen.values())) - has(events)
+    assert not lost, "lost"
+    often = Counter((event.kind, event.pod_uid) for event in events if event.pod_uid in seen)
+    assert [key for key, times in often.items() if times > 1 and key[0].startswith("pod.")] == [], "doubled"
+    assert misplaced(events, seen) == []
+
+
+def test_the_ledger_is_whole_and_orphans_alone_are_removed_whatever_dies(local: Any, postgresql: str) -> None:
+    seed = int(os.environ.get("TIDEPOOL_CHAOS_SEED") or time.time_ns() % 1_000_000)
+    print(f"TIDEPOOL_CHAOS_SEED={seed}")
+    local.airflow.wait_dag("brief", 60)
+    over = local.airflow.trigger("brief")
+    local.succeeds("brief", over, 120)
+    local.drains()
+    victims = ["keeper", "keeper while it writes", "kube-apiserver"]
+    victims += ["postgresql", NAMES[True]] if postgresql else []
+    chaos = Chaos(local, random.Random(seed), victims, over)  # noqa: S311
+    foreign = local.job_pod("foreign", "import time; time.sleep(3600)", memory="256Mi", exclusive=False)
+    del foreign["metadata"]["labels"]["tidepool.dev/team"]
+
+    since = float(int(time.time()))
+    with Account(local) as account:
+        local.create(foreign)
+        chaos.go_on(SECONDS)
+        for run in chaos.runs:
+            local.succeeds("brief", run, 180)
+        local.wait_until(chaos.look, ORPHAN_SECONDS, "every orphan is removed")
+        assert local.pod("foreign"), "what is not tidepool's stays"
+        local.delete("foreign")
+        local.drains(120)
+        seen = {
+            uid: pod for uid, pod in account.pods.items() if pod.run in chaos.runs or pod.name.startswith("orphan-")
+        }
+        ours = [str(local.cloud.events), *([postgresql] if postgresql else [])]
+        every = set().union(*(wanted(pod) for pod in seen.values()))
+        with contextlib.suppress(pytest.fail.Exception):  # what is missing is said below
+            local.wait_until(lambda: all(every <= has(recorded(url)) for url in ours), 60, "all is written")
+        until = float(int(time.time()))
+    assert account.gaps == 0
+    assert all(pod.gone for pod in seen.values())
+    for url in ours:
+        check_pods(recorded(url), seen)
+
+    events = recorded(str(local.cloud.events))
+    bought = {each.id: each for each in account.instances.values() if each.launched >= since}
+    times = Counter((event.kind, event.machine) for event in events if event.kind.startswith("machine."))
+    for machine in bought:
+        assert [times[kind, machine] for kind in ("machine.asked", "machine.ready", "machine.gone")] == [1, 1, 1], (
+            machine
+        )
+
+    orphans = {each.uid for each in chaos.orphans}
+    reaped = [event for event in events if event.kind.startswith("reaper.") and event.pod_uid in account.pods]
+    assert {event.pod_uid for event in reaped} == orphans, "no false kill"
+    found = {event.pod_uid for event in reaped if event.kind == "reaper.found" and event.cause == "ownerless"}
+    assert found == orphans, "why each was removed was written down before it was"
+    lived = [each.removed - each.created for each in chaos.orphans if each.removed]
+    assert max(lived) <= ORPHAN_SECONDS
+    balance(local, account, since, until, set(bought))
+    print(
+        f"{sum(chaos.killed.values())} killed in {SECONDS:.0f} s ({dict(chaos.killed)}); {len(chaos.runs)} runs, "
+        f"{len(seen)} pods, {len(bought)} machines, {len(orphans)} orphans, gone after {max(lived):.0f} s at most"
+    )
+
+
+def balance(local: Any, account: Account, since: float, until: float, bought: set[str]) -> None:
+    """The report balances and misses the account by 0.1 % at most; the books have the same seconds."""
+    found = tail.read(local.cloud.events)
+    gone = {event.machine: event.time for event in found if event.kind == "machine.gone"}
+    asked = {event.machine: event.time for event in found if event.kind == "machine.asked"}
+    for machine in bought:
+        real = account.instances[machine]
+        assert real.ended is not None
+        assert gone[machine] - asked[machine] == pytest.approx(real.ended - real.launched, abs=1.0), machine
+    command = [sys.executable, "-m", "infra.cli.main", "report", "--format", "json", "--database"]
+    command += [str(local.cloud.events), "--since", _utc(since), "--until", _utc(until)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    bill = json.loads(done.stdout)["bill"]
+    seconds = sum(each.seconds(since, until) for each in account.instances.values())
+    assert bill["seconds"] == pytest.approx(seconds, rel=0.001)
+    assert bill["usd"] == pytest.approx(account.usd(since, until), rel=0.001)
+    lengths = sum(gone[machine] - asked[machine] for machine in bought)
+
+    def in_the_books() -> bool:
+        with contextlib.closing(sqlite3.connect(local.cloud.events)) as database:
+            marks = ", ".join("?" for _ in bought)
+            query = f"SELECT sum(seconds) FROM tidepool_costs WHERE machine IN ({marks})"  # noqa: S608
+            (held,) = database.execute(query, sorted(bought)).fetchone()
+        return bool(held == pytest.approx(lengths, abs=0.01))
+
+    local.wait_until(in_the_books, 30, "the books have the seconds of every machine")
+
+
+def _utc(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")

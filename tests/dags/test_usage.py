@@ -146,6 +146,14 @@ def test_a_measurement_that_lacks_a_figure_is_none(answer: Object) -> None:
     assert samples(answer) == []
 
 
+def test_where_a_kubelet_measures_containers_only_a_pod_is_their_sum() -> None:
+    stats = summary(3, u=(2.0, 3))["pods"][0]
+    figures = {"cpu": stats["cpu"], "memory": stats["memory"]}
+    [found] = samples({"pods": [{"podRef": {"uid": "u"}, "containers": [figures, figures]}]})
+    assert (found.cpu_seconds, found.memory_bytes) == (4.0, 6)
+    assert samples({"pods": [{"podRef": {"uid": "u"}, "containers": [figures, {}]}]}) == []
+
+
 def test_quantiles_of_a_sketch_are_within_a_hundredth_and_it_stays_small() -> None:
     chosen = random.Random(1)  # noqa: S311
     sizes = [int(chosen.lognormvariate(20, 2)) for _ in range(50_000)]

@@ -106,15 +106,27 @@ class Used:
 
 
 def samples(summary: Object) -> list[Sample]:
-    """Every pod's measurement in a kubelet's summary; what lacks a figure is left out."""
+    """Every pod's measurement in a kubelet's summary: the pod's own, else its containers' together. What lacks a
+    figure is left out."""
     found = []
     for pod in summary.get("pods") or []:
-        cpu, memory = pod.get("cpu") or {}, pod.get("memory") or {}
-        uid, at = (pod.get("podRef") or {}).get("uid"), memory.get("time")
-        nanos, size = cpu.get("usageCoreNanoSeconds"), memory.get("workingSetBytes")
-        if uid and at and isinstance(nanos, int) and isinstance(size, int) and size >= 0 <= nanos:
-            found.append(Sample(str(uid), datetime.fromisoformat(at).timestamp(), nanos / 1e9, size))
+        uid = (pod.get("podRef") or {}).get("uid")
+        own = _measured(pod)
+        parts = [own] if own is not None else [_measured(each) for each in pod.get("containers") or []]
+        known = [each for each in parts if each is not None]
+        if uid and known and len(known) == len(parts):
+            last, cpu = max(each[0] for each in known), sum(each[1] for each in known)
+            found.append(Sample(str(uid), last, cpu, sum(each[2] for each in known)))
     return found
+
+
+def _measured(thing: Object) -> tuple[float, float, int] | None:
+    """When, CPU seconds and bytes of memory of a pod or container; None where a figure is missing."""
+    cpu, memory = thing.get("cpu") or {}, thing.get("memory") or {}
+    nanos, size, at = cpu.get("usageCoreNanoSeconds"), memory.get("workingSetBytes"), memory.get("time")
+    if at and isinstance(nanos, int) and isinstance(size, int) and size >= 0 <= nanos:
+        return datetime.fromisoformat(at).timestamp(), nanos / 1e9, size
+    return None
 
 
 class Kept(Protocol):

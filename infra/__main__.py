@@ -66,8 +66,8 @@ if cloud.gpu_selectors:
     DevicePlugin("device-plugin", cloud.gpu_selectors, charts, opts=inside)
 if services.hdfs:
     Hdfs("hdfs", HdfsArgs(services.hdfs, cloud.images["hdfs"], system, cloud.storage_class, {}), opts=after)
+has_keeper = services.keeper is not None and services.keeper.replicas > 0
 if services.monitoring:
-    has_keeper = services.keeper is not None and services.keeper.replicas > 0
     monitoring = MonitoringArgs(services.monitoring, system, cloud.storage_class, charts, has_keeper)
     Monitoring("monitoring", monitoring, opts=inside)
 if services.spark_operator:
@@ -99,6 +99,7 @@ if services.airflow:
             metrics=services.monitoring is not None,
             chart_sources=charts,
             identity=cloud.identity.get(naming.AIRFLOW_API_SERVICE_ACCOUNT, {}),
+            has_page=has_keeper,
         ),
         opts=after,
     )

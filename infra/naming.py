@@ -30,6 +30,8 @@ KEEPER_SERVICE_ACCOUNT = "keeper"
 CAPACITY_CONFIG_MAP = "tidepool-capacity"
 CAPACITY_KEY = "capacity.json"
 KEEPER_LEASE = "tidepool-keeper"  # held by the active keeper
+KEEPER_PORT = 8080
+KEEPER_PAGE_SECRET, KEEPER_PAGE_KEY = "keeper-page", "token"  # whoever knows it sees the keeper's page
 PRIORITY_CONFIG_MAP = "cluster-autoscaler-priority-expander"  # the cluster-autoscaler looks for this very name
 
 PLATFORM_PRIORITY_CLASS = "tidepool-platform"

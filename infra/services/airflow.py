@@ -52,7 +52,8 @@ class AirflowArgs:
 
     capacity: the document's text; its ConfigMap is the platform's. database_connection: SQLAlchemy URL, secret; None
     where the Secret `database_secret` holds it. metrics: a Prometheus in the namespace `monitoring` collects them.
-    identity: annotations of the API server's ServiceAccount, where the cloud binds identities by them.
+    identity: annotations of the API server's ServiceAccount, where the cloud binds identities by them. has_page: the
+    environment's keeper has a page.
     """
 
     settings: model.Airflow
@@ -65,6 +66,7 @@ class AirflowArgs:
     metrics: bool
     chart_sources: Mapping[str, str]
     identity: Mapping[str, str] = field(default_factory=dict)
+    has_page: bool = False
 
 
 class Airflow(pulumi.ComponentResource):
@@ -105,6 +107,7 @@ class Airflow(pulumi.ComponentResource):
                         placement=args.placement,
                         metrics=args.metrics,
                         identity=args.identity,
+                        has_page=args.has_page,
                     ),
                     sources=args.chart_sources,
                     timeout_seconds=1200,  # the image is large and the database is migrated

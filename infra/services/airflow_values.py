@@ -64,11 +64,13 @@ def values(
     placement: Placement,
     metrics: bool,
     identity: Mapping[str, str],
+    has_page: bool = False,
 ) -> dict[str, Any]:
     """The chart's values.
 
     logs: URI for task logs, empty for none; may be an output. database_secret: name of the Secret with the connection.
-    metrics: something collects them. identity: annotations of the API server's ServiceAccount.
+    metrics: something collects them. identity: annotations of the API server's ServiceAccount. has_page: the keeper's
+    page is in the menu.
     """
     system = placement.values(naming.PLATFORM_PRIORITY_CLASS)
     priority = {"priorityClassName": system["priorityClassName"]}
@@ -141,6 +143,7 @@ def values(
             **priority,
             "resources": resources("500m", "1Gi", "2Gi"),
             "allowPodLogReading": is_kubernetes,
+            **({"env": page()} if has_page else {}),
         },
         # No Helm hook: those run after everything is ready, and nothing gets ready before the database is migrated.
         "migrateDatabaseJob": {
@@ -162,6 +165,15 @@ def values(
         "redis": is_off,
         "flower": is_off,
     }
+
+
+def page() -> list[dict[str, Any]]:
+    """Variables of the API server alone, for images/airflow/plugins: nobody's DAG is in it."""
+    secret = {"name": naming.KEEPER_PAGE_SECRET, "key": naming.KEEPER_PAGE_KEY}
+    return [
+        {"name": "TIDEPOOL_KEEPER_URL", "value": f"http://{naming.KEEPER_SERVICE_ACCOUNT}:{naming.KEEPER_PORT}"},
+        {"name": "TIDEPOOL_PAGE_TOKEN", "valueFrom": {"secretKeyRef": secret}},
+    ]
 
 
 def config(settings: model.Airflow, logs: Any) -> dict[str, Any]:

@@ -17,14 +17,13 @@ from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Place
 from infra.settings import model
 
 NAME = naming.KEEPER_SERVICE_ACCOUNT  # of everything here
-PORT = 8080
+PORT = naming.KEEPER_PORT
 USER_ID = 187
 """Of the image `keeper`."""
 
 KUBELET_PORT = 10250
 AIRFLOW_URL = "http://airflow-api-server:8080"
-DATABASE_SECRET, PAGE_SECRET = "keeper-database", "keeper-page"
-PAGE_KEY = "token"
+DATABASE_SECRET, PAGE_SECRET, PAGE_KEY = "keeper-database", naming.KEEPER_PAGE_SECRET, naming.KEEPER_PAGE_KEY
 CAPACITY_FOLDER, DATA_FOLDER = "/etc/tidepool", "/data"
 LABELS = {"app.kubernetes.io/name": NAME}
 

@@ -6,12 +6,11 @@ from typing import Any
 import pytest
 
 from infra import versions
-from infra.services import airflow_setup, airflow_values
+from infra.services import airflow_setup, airflow_values, keeper
 from infra.services.airflow_values import Image, config, pools, split_image
 from infra.settings import model
 from tests.infra import golden
 from tests.infra.releases import SYSTEM, pods_of
-from tidepool import queues
 from tidepool import queues
 from tidepool.capacity import Capacity, Pool, Tenant
 
@@ -94,6 +93,16 @@ def test_only_what_launches_jobs_does_so_as_airflow(settings: model.Airflow) -> 
         assert made[part]["serviceAccount"] == {"create": True, "automountServiceAccountToken": False}
     account = made["apiServer"]["serviceAccount"]
     assert (account["name"], account["annotations"]) == ("airflow-api-server", {"a": "b"})
+
+
+def test_only_the_api_server_knows_the_token_of_the_keepers_page_and_finds_it_where_the_keeper_is() -> None:
+    image = Image("registry.example/airflow", "abc")
+    made = airflow_values.values(LOCAL, image, "", "airflow-database", SYSTEM, True, {}, has_page=True)
+    url, token = made["apiServer"].pop("env")
+    assert url == {"name": "TIDEPOOL_KEEPER_URL", "value": f"http://{keeper.NAME}:{keeper.PORT}"}
+    assert token["valueFrom"]["secretKeyRef"] == {"name": keeper.PAGE_SECRET, "key": keeper.PAGE_KEY}
+    assert keeper.PAGE_SECRET not in json.dumps(made)
+    assert "env" not in values()["apiServer"]
 
 
 def test_the_chart_gives_no_rights_where_task_pods_do_not_exist() -> None:

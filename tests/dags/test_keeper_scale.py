@@ -98,6 +98,19 @@ def test_two_thousand_pods_of_a_list_cost_a_few_queries_and_one_write(store: Cou
     assert len(store.events("pod.running")) == 2000
 
 
+def test_pods_that_come_while_it_watches_cost_no_query_and_are_still_written_once(store: Counting) -> None:
+    store.record(Event(CREATED + 0.5, "pod.queued", pod="clean-u-3", pod_uid="u-3"))  # by a keeper before this one
+    pods = Pods(Buffer(store), lambda name: "i-1")
+    pods.listed([], CREATED)
+    reads = store.reads
+    for number in range(5):
+        pods.changed("ADDED", pod(uid=f"u-{number}"), CREATED + 1)
+        pods.changed("MODIFIED", pod("running", uid=f"u-{number}"), CREATED + 6)
+    pods.in_step(CREATED + 6)
+    assert store.reads == reads
+    assert sorted(event.pod_uid for event in store.events("pod.queued")) == [f"u-{number}" for number in range(5)]
+
+
 def test_a_watch_waits_for_one_transaction_of_the_books_and_not_for_all(store: Counting) -> None:
     begun, order = threading.Event(), []
 

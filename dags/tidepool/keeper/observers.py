@@ -114,6 +114,8 @@ class Pods:
 
     def changed(self, kind: str, pod: Object, now: float) -> None:
         """Take in a change as it happens."""
+        if kind == "ADDED":  # since the list
+            _expect(self._recorder, pod["metadata"]["uid"])
         self._take(pod, now, live=True, gone=kind == "DELETED")
         self._in_step = now
 
@@ -230,6 +232,11 @@ def _flush(ledger: Ledger) -> None:
 def _prepare(ledger: Ledger, subjects: Iterable[str]) -> None:
     if isinstance(ledger, Buffer):
         ledger.prepare(subject for subject in subjects if subject)
+
+
+def _expect(ledger: Ledger, subject: str) -> None:
+    if isinstance(ledger, Buffer):
+        ledger.expect(subject)
 
 
 def _forget(ledger: Ledger, subject: str) -> None:

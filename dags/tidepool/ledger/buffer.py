@@ -66,6 +66,11 @@ class Buffer:
                     # A pod's machine may be asked for too: an event is about one of the two.
                     self._known[event.key[1]].setdefault(event.identity, event)
 
+    def expect(self, subject: str) -> None:
+        """It has only just come to be: nobody can have written anything about it, and the store need not be asked."""
+        with self._lock:
+            self._known.setdefault(subject, {})
+
     def forget(self, subject: str) -> None:
         """It is gone: after the next flush nothing is remembered of it."""
         with self._lock:

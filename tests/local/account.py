@@ -60,7 +60,11 @@ class Pod:
 
 
 class Account:
-    """Follows both APIs from its start to its end, past everything that a test kills. `with` stops it."""
+    """Follows both APIs from its start to its end, past everything that a test kills. `with` stops it.
+
+    gaps: how often an API server that was started again could not tell what happened in between; what is gone since
+    then is known to be, and not when it ended.
+    """
 
     def __init__(self, local: Any) -> None:
         self._api, self._ec2, self._groups = local.api, local.aws.ec2, local.aws.autoscaling
@@ -139,9 +143,13 @@ class Account:
 
     def _list(self) -> None:
         answer = self._api.list_pod_for_all_namespaces(label_selector="tidepool.dev/team", _preload_content=False)
-        found = json.loads(answer.data)
+        found, now = json.loads(answer.data), time.time()
         for pod in found["items"]:
-            self._take("ADDED", pod, time.time())
+            self._take("ADDED", pod, now)
+        here = {pod["metadata"]["uid"] for pod in found["items"]}
+        for each in self.pods.values():
+            if each.uid not in here:
+                each.gone = each.gone or now
         self._version = found["metadata"]["resourceVersion"]
 
     def _watch(self) -> None:

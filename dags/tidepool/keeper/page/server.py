@@ -114,7 +114,8 @@ class Site:
 
     def _metrics(self) -> Answer:
         if self.metrics is None:
-            return Answer(404, "this keeper has no metrics\n", "text/plain; charset=utf-8")
+            # Not an error: Prometheus would alert of a target that is down for as long as there are two keepers.
+            return Answer(200, "# another keeper is the active one, and tells\n", "text/plain; charset=utf-8")
         return Answer(200, self.metrics(), "text/plain; version=0.0.4; charset=utf-8")
 
 

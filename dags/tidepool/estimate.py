@@ -55,7 +55,8 @@ class Pods:
 @dataclass(frozen=True)
 class Shape:
     """A task as the DAG file says it. downstream: tasks right after it. pods: of a job, the main one first; empty: it
-    is no job. copies: of a mapped task, as far as the file lists them. limit_seconds: of an attempt."""
+    is no job, or `unknown` says why its pods aren't known. copies: of a mapped task, as far as the file lists them.
+    limit_seconds: of an attempt."""
 
     task: str
     team: str = ""
@@ -63,6 +64,7 @@ class Shape:
     pods: tuple[Pods, ...] = ()
     copies: int = 1
     limit_seconds: float | None = None
+    unknown: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class TaskEstimate:
-    """basis: "history", "cold start" or "no job". why: what it follows from, in words. critical: in what share of the
+    """basis: "history", "cold start", "no job" or "unknown"; the last two count as nothing. why: what it follows from, in words. critical: in what share of the
     draws it was on the longest path."""
 
     task: str
@@ -292,8 +294,8 @@ def _told(
     main = shape.pods[0] if shape.pods else None
     return TaskEstimate(
         task=shape.task,
-        basis=model.basis if model else "no job",
-        why=why or "its time is not counted",
+        basis=model.basis if model else "unknown" if shape.unknown else "no job",
+        why=why or shape.unknown or "its time is not counted",
         seconds=_spread(took),
         usd=_spread(cost),
         pool=main.pool if main else "",

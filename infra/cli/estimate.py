@@ -139,7 +139,7 @@ def _show(found: Estimate, missing: str, console: Console) -> None:
     reasons: dict[str, list[str]] = {}
     for task in found.tasks:
         reasons.setdefault(f"{task.basis} ({task.why})", []).append(plain(task.task))
-        if task.basis == "no job":
+        if task.basis in ("no job", "unknown"):
             continue
         times = [duration(each) for each in (task.seconds.p50, task.seconds.p90)]
         money = [usd(each) for each in (task.usd.p50, task.usd.p90)]

@@ -113,6 +113,13 @@ def test_a_job_of_many_pods_holds_them_all_and_a_past_run_has_them_in_it() -> No
     assert one(Known(past([600] * 9)), copies=10).usd == one(Known(past([600] * 9))).usd
 
 
+def test_a_job_whose_pods_only_a_run_knows_is_told_and_counts_as_nothing() -> None:
+    found = estimate("d", [shape(), Shape("many", unknown="only a run knows")], {})
+    by_name = {task.task: task for task in found.tasks}
+    assert (by_name["many"].basis, by_name["many"].why, by_name["many"].usd.p90) == ("unknown", "only a run knows", 0)
+    assert found.usd == by_name["clean"].usd
+
+
 def test_the_same_seed_gives_the_same_figures() -> None:
     first, again, other = (estimate("d", [shape()], {}, seed=seed) for seed in (7, 7, 8))
     assert first == again

@@ -40,8 +40,8 @@ def _shape(task: Any) -> Shape:
     after = tuple(sorted(task.downstream_task_ids))
     try:
         operator = operator_of(task)
-    except UnknownPodError:
-        return Shape(task.task_id, downstream=after)
+    except UnknownPodError as error:
+        return Shape(task.task_id, downstream=after, unknown=f"{error}: it is not counted")
     if not isinstance(operator, JobPodOperator):
         return Shape(task.task_id, downstream=after)
     limit = operator.execution_timeout

@@ -86,8 +86,8 @@ class Spread:
 
 @dataclass(frozen=True)
 class TaskEstimate:
-    """basis: "history", "cold start", "no job" or "unknown"; the last two count as nothing. why: what it follows from, in words. critical: in what share of the
-    draws it was on the longest path."""
+    """basis: "history", "cold start", "no job" or "unknown"; the last two count as nothing. why: what it follows from,
+    in words. critical: in what share of the draws it was on the longest path."""
 
     task: str
     basis: str

@@ -40,6 +40,11 @@ _OPERATORS_OWN = (
 """Settings that the spark-operator makes of the resource's fields."""
 
 
+_WITHOUT = "org.apache.spark.deploy.k8s.features.NetworkPolicyFeatureStep"
+"""Spark 4.3's cluster mode makes a NetworkPolicy for each application, which whoever submits may not; the team's own
+hold for its pods."""
+
+
 def manifest(
     main: Mapping[str, Any],
     executor: Mapping[str, Any],
@@ -64,7 +69,11 @@ def manifest(
         "imagePullPolicy": "IfNotPresent",
         "mainApplicationFile": f"local://{application}",
         "arguments": args,
-        "sparkConf": {**settings, "spark.kubernetes.driver.pod.name": name},
+        "sparkConf": {
+            "spark.kubernetes.driver.pod.excludedFeatureSteps": _WITHOUT,
+            **settings,
+            "spark.kubernetes.driver.pod.name": name,
+        },
         # Another attempt is Airflow's to decide, by the cause.
         "restartPolicy": {"type": "Never"},
         "timeToLiveSeconds": KEPT_SECONDS,

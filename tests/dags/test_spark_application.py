@@ -151,6 +151,7 @@ def test_a_driver_is_told_to_make_and_remove_nothing_besides_pods(operator: Spar
     settings = operator.made[0]["spec"]["sparkConf"]
     assert settings["spark.kubernetes.executor.disableConfigMap"] == "true"
     assert settings["spark.kubernetes.driver.service.deleteOnTermination"] == "false"
+    assert "NetworkPolicy" in settings["spark.kubernetes.driver.pod.excludedFeatureSteps"]
 
 
 def test_executors_that_come_and_go_are_the_spark_operators_dynamic_allocation(operator: SparkOperator) -> None:

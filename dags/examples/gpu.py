@@ -6,10 +6,8 @@ from airflow.sdk import DAG
 
 from tidepool import JobPodOperator
 
+# On a machine with NVIDIA's driver its runtime puts nvidia-smi into the container, whatever the image.
+SHOW = 'echo "visible: $NVIDIA_VISIBLE_DEVICES"; if command -v nvidia-smi; then nvidia-smi --list-gpus; fi'
+
 with DAG(dag_id="gpu", schedule=None, catchup=False, tags=["example"], doc_md=__doc__):
-    JobPodOperator(
-        task_id="devices",
-        image="docker.io/nvidia/cuda:13.0.1-base-ubuntu24.04",
-        gpus=1,
-        arguments=["nvidia-smi", "--list-gpus"],
-    )
+    JobPodOperator(task_id="devices", image="spark", gpus=1, cmds=["sh", "-c"], arguments=[SHOW])

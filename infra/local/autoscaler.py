@@ -57,7 +57,9 @@ class Autoscaler:
         rooms = [plan.rest(node, pods) for node in ready]
         asked: dict[str, float] = {}
         for group in groups:
-            self._was_ready |= {each for each in group.instances if _ready(nodes.get(each))}
+            self._was_ready |= {
+                each for each in group.instances if _ready(nodes.get(each)) and plan.equipped(nodes[each], group)
+            }
             coming = [each for each in group.instances if each not in self._was_ready]
             asked |= {each: self._asked_at.get(each, now) for each in coming}
             late = [each for each in coming if now - asked[each] > _PROVISION_SECONDS]

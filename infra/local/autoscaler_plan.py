@@ -112,6 +112,12 @@ def rest(node: dict[str, Any], pods: list[dict[str, Any]]) -> Room:
     return Room(node["metadata"].get("labels") or {}, taints, free)
 
 
+def equipped(node: dict[str, Any], group: Group) -> bool:
+    """Whether the node offers each kind of resource that the group promises: GPUs come after it is Ready."""
+    there = node["status"]["allocatable"]
+    return all(amount(there.get(name, "0"), name) for name, promised in group.resources.items() if promised)
+
+
 def idle(node: str, pods: list[dict[str, Any]]) -> bool:
     """Whether nothing on the node keeps it: only finished pods, DaemonSet pods and mirror pods are there."""
     return not any(_keeps(pod) for pod in pods if pod["spec"].get("nodeName") == node)

@@ -112,7 +112,7 @@ def pids(name: str = "") -> list[int]:
 
 def running(name: str, executable: str) -> int | None:
     """The process of that executable in `/tidepool/<name>` itself, also while it is being started; or None."""
-    names = (executable[:15], "nsenter", "sh")
+    names = (executable[:15], "nsenter", "unshare", "sh")
     with contextlib.suppress(OSError):
         for pid in (tracking() / name / "cgroup.procs").read_text().split():
             with contextlib.suppress(OSError):

@@ -10,18 +10,23 @@ import dataclasses
 import json
 import os
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from infra.local import addresses, cgroups, golden, machine_files, mounts, network, paths
+from infra.aws import instance_types
+from infra.local import addresses, cgroups, golden, hardware, machine_files, mounts, network, paths
 from infra.local.errors import LocalError
 from infra.local.images import PAUSE
 from infra.local.machine_files import Size
 from infra.local.pki import Authority, write_kubeconfig
 
 PROCESSES = ("containerd", "kubelet", "kube-proxy")
+DEVICE_PLUGIN = "device-plugin"
+"""Of a machine with GPUs."""
+
 _SOCKET_SECONDS = 20
 
 
@@ -65,6 +70,7 @@ class Machine:
         self.folder = home.state / "machines" / instance.id
         self.run = paths.RUN / instance.id
         self.namespace = f"{network.NAMESPACE_PREFIX}{instance.id}"
+        self.type = instance_types.table()[instance.instance_type]
 
     @classmethod
     def create(cls, home: Home, instance: Instance) -> Machine:
@@ -101,23 +107,30 @@ class Machine:
         self._spawn("containerd", [self.home.containerd, "-c", f"{self.folder}/containerd.toml"])
         self._wait_for_socket()
         address = addresses.machine_address(self.index)
+        root = self._kubelet_root()
         kubelet = machine_files.kubelet_flags(
             self.instance.node_config,
             binaries=self.home.binaries,
             folder=self.folder,
-            root=self._kubelet_root(),
+            root=root,
             instance=self.instance.id,
             zone=self.instance.zone,
             address=address,
         )
-        self._spawn("kubelet", kubelet)
+        sees = hardware.command(self._hardware, root) if self.type.gpus else []
+        self._spawn("kubelet", [*sees, *kubelet])
         proxy_config = self.home.state / "kube-proxy.kubeconfig"
         proxy = machine_files.proxy_flags(self.home.binaries, self.folder, self.instance.id, proxy_config)
         self._spawn("kube-proxy", proxy)
+        if self.type.gpus:
+            socket = root / "plugins_registry" / f"{DEVICE_PLUGIN}.sock"
+            what = ["--socket", str(socket), "--machine", self.instance.id, "--gpus", str(self.type.gpus)]
+            self._spawn(DEVICE_PLUGIN, [sys.executable, "-m", "infra.local.device_plugin", *what])
 
     def down_processes(self) -> list[str]:
         """The processes of the machine that should run and don't."""
-        return [name for name in PROCESSES if not cgroups.running(f"{self.instance.id}/{name}", name)]
+        names = (*PROCESSES, DEVICE_PLUGIN) if self.type.gpus else PROCESSES
+        return [name for name in names if not self._runs(name)]
 
     def end(self) -> None:
         """Power off: every process is killed at once, then nothing of the machine is left."""
@@ -126,6 +139,10 @@ class Machine:
         mounts.unmount_below(self.folder, self.run)
         shutil.rmtree(self.run, ignore_errors=True)
         shutil.rmtree(self.folder)
+
+    @property
+    def _hardware(self) -> Path:
+        return self.folder / "hardware"
 
     def _kubelet_root(self) -> Path:
         """The kubelet's folder by a short name: it makes sockets there, and their paths end at 107 characters."""
@@ -144,7 +161,11 @@ class Machine:
         instance, cluster = self.instance, self.instance.node_config["spec"]["cluster"]
         address = addresses.machine_address(self.index)
         authority = Authority(self.home.state / "pki")
-        reserved = machine_files.reservations(host_size(self.folder), instance.size)
+        seen = host_size(self.folder)
+        if self.type.gpus:
+            hardware.write(self._hardware, self.type)
+            seen = hardware.size(self.type, seen)
+        reserved = machine_files.reservations(seen, instance.size)
         kubelet = machine_files.kubelet_config(
             instance.node_config,
             folder=self.folder,
@@ -167,12 +188,16 @@ class Machine:
 
     def _spawn(self, name: str, command: list[str]) -> None:
         group = f"{self.instance.id}/{name}"
-        if cgroups.running(group, name):
+        if self._runs(name):
             return
         cgroups.create(group)
         log = self.home.state / "log" / f"{self.instance.id}-{name}.log"
         environment = {"PATH": os.environ["PATH"] + ":/usr/sbin:/sbin"}
         cgroups.spawn(group, ["nsenter", f"--net=/run/netns/{self.namespace}", *command], log, environment)
+
+    def _runs(self, name: str) -> bool:
+        executable = Path(sys.executable).name if name == DEVICE_PLUGIN else name
+        return cgroups.running(f"{self.instance.id}/{name}", executable) is not None
 
     def _wait_for_socket(self) -> None:
         deadline = time.monotonic() + _SOCKET_SECONDS

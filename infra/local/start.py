@@ -155,10 +155,13 @@ def _airflow_kubeconfig(cloud: Cloud) -> None:
 
 
 def _require_room(cloud: Cloud, document: Capacity) -> None:
-    """This host must be as large as the largest machine of each pool, or the pool could never start one."""
+    """This host must be as large as the largest machine of each pool, or the pool could never start one.
+
+    Save for machines with GPUs, which see another size than this host's (infra/local/hardware.py).
+    """
     host = host_size(cloud.state)
     problems = []
-    for pool in document.pools.values():
+    for pool in (each for each in document.pools.values() if not each.gpus):
         try:
             reservations(host, Size(pool.cpu_millis, pool.memory_bytes, pool.ephemeral_storage_bytes))
         except TooSmallError as error:

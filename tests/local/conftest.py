@@ -36,7 +36,7 @@ from tidepool.ledger.events import Event
 from tidepool.sizing import place
 
 DAGS = Path(__file__).parent / "dags"
-SPOT, ON_DEMAND = "spot-small", "on-demand-small"
+SPOT, ON_DEMAND, GPU = "spot-small", "on-demand-small", "gpu"
 NAMESPACE = naming.tenant_namespace("jobs")
 UNNEEDED_SECONDS = 4
 """How long a machine of the tests' job pools may idle: less than the stack's 10 s, as every test waits for it."""
@@ -152,11 +152,11 @@ class Local:
 
     def job_machines(self) -> list[str]:
         """The instances of all job pools."""
-        return [one for pool in (SPOT, ON_DEMAND) for one in self.group(pool).instances]
+        return [one for pool in (SPOT, ON_DEMAND, GPU) for one in self.group(pool).instances]
 
     def drained(self) -> bool:
         """Whether the job pools are empty everywhere: desired capacity, instances, Node objects, processes, files."""
-        groups = [self.group(pool) for pool in (SPOT, ON_DEMAND)]
+        groups = [self.group(pool) for pool in (SPOT, ON_DEMAND, GPU)]
         nodes = {node.metadata.labels[document.POOL_LABEL] for node in self.api.list_node().items}
         machines = list((self.cloud.state / "machines").iterdir())
         return not any(group.desired or group.instances for group in groups) and nodes == {"system"} == {
@@ -248,7 +248,7 @@ def shared(state_home: Path) -> Iterator[Local]:
     up = cloud.up(Progress(), Path(given) if given else None, FURTHER_IMAGES)
     lake.fill(up, Progress())
     local = Local(up)
-    for pool in (SPOT, ON_DEMAND):
+    for pool in (SPOT, ON_DEMAND, GPU):
         tag = {"ResourceId": naming.group_name(CLUSTER, pool), "ResourceType": "auto-scaling-group"}
         tag |= {"Key": UNNEEDED_TAG, "Value": f"{UNNEEDED_SECONDS}s", "PropagateAtLaunch": False}
         local.aws.autoscaling.create_or_update_tags(Tags=[tag])

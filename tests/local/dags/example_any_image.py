@@ -1,0 +1,1 @@
+../../../dags/examples/any_image.py

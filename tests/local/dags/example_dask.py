@@ -1,0 +1,1 @@
+../../../dags/examples/dask.py

@@ -1,0 +1,1 @@
+../../../dags/examples/gpu.py

@@ -1,0 +1,1 @@
+../../../dags/examples/spark_application.py

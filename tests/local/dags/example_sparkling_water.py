@@ -1,0 +1,1 @@
+../../../dags/examples/sparkling_water.py

@@ -77,6 +77,21 @@ class JobPodOperator(KubernetesPodOperator):
 
     refused = REFUSED
 
+    # What only an attempt knows. Here, as Airflow takes its time over each attribute that an operator sets, and a DAG
+    # file with a thousand operators is parsed every half minute.
+    _attempt = 0
+    _waits = False
+    _launch: Launch | None = None
+    _rung: Rung | None = None
+    _context: Any = None
+    _watch: PodWatch | None = None
+    _lease: lease.Lease | None = None
+    _end: dict[str, Any] | None = None
+    _about_pod = False
+    _deferred_for: tuple[str, str] | None = None
+    _gate: BudgetGate | None = None
+    _returned: Any = None
+
     def __init__(
         self,
         *,
@@ -140,19 +155,7 @@ class JobPodOperator(KubernetesPodOperator):
         self.sizes: tuple[tuple[Placement, int], ...] = ()
         self.take(capacity, (placement, 1))
         arguments.alert(self.get_dag(), self.task_id, deadline)
-        self._attempt = 0
         self._attempts: list[Attempt] = []
-        self._waits = False
-        self._launch: Launch | None = None
-        self._rung: Rung | None = None
-        self._context: Any = None
-        self._watch: PodWatch | None = None
-        self._lease: lease.Lease | None = None
-        self._end: dict[str, Any] | None = None
-        self._about_pod = False
-        self._deferred_for: tuple[str, str] | None = None
-        self._gate: BudgetGate | None = None
-        self._returned: Any = None
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:

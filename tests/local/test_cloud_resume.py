@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-import threading
 import time
 from typing import Any
 
@@ -21,32 +20,25 @@ UNITS = {"plain": 150, "spark": 12}
 SAID = re.compile(r"(?:unit|month) (\d+) is done")
 
 
-def test_a_job_that_is_reclaimed_at_a_random_moment_goes_on_where_it_was(local: Any) -> None:
-    chance = random.Random(SEED)  # noqa: S311 - a repeatable one is wanted
-    moments = {task: chance.uniform(1, 0.8 * units) for task, units in UNITS.items()}
-    print(f"seed {SEED}: reclaimed after {moments} units")
-    run = local.start("resumes")
-    threads = [threading.Thread(target=_take_back, args=(local, *each)) for each in moments.items()]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(200)
-    local.succeeds("resumes", run, 150)
-    for task, units in UNITS.items():
-        done = _done(local, run, task)
-        assert len(done) >= 2, f"{task} was reclaimed"
-        assert {unit for attempt in done for unit in attempt} == set(range(1, units + 1))
-        repeated = sum(len(attempt) for attempt in done) - units
-        finished = sum(len(attempt) for attempt in done[:-1])
-        print(f"{task}: {[len(attempt) for attempt in done]} units by attempt, {repeated} of {finished} repeated")
-        assert repeated <= 0.1 * finished
-    checkpoints = local.lake / "checkpoints" / "resumes"
-    assert not [
-        name
-        for task in UNITS
-        for folder in (checkpoints / task).names()
-        for name in (checkpoints / task / folder).names()
-    ]
+@pytest.mark.parametrize("task", UNITS)
+def test_a_job_that_is_reclaimed_at_a_random_moment_goes_on_where_it_was(local: Any, task: str) -> None:
+    units, dag = UNITS[task], f"resumes_{task}"
+    moment = random.Random(f"{SEED} {task}").uniform(1, 0.8 * units)  # noqa: S311 - a repeatable one is wanted
+    run = local.start(dag)
+    _take_back(local, task, moment)
+    local.succeeds(dag, run, 150)
+    done = _done(local, dag, run, task)
+    assert len(done) >= 2, "it was reclaimed"
+    assert {unit for attempt in done for unit in attempt} == set(range(1, units + 1))
+    finished = sum(len(attempt) for attempt in done[:-1])
+    repeated = sum(len(attempt) for attempt in done) - units
+    counts = [len(attempt) for attempt in done]
+    print(
+        f"{task}, seed {SEED}, reclaimed after {moment:.1f} of {units} units: {counts} by attempt, {repeated} repeated"
+    )
+    assert repeated <= 0.1 * finished
+    folder = local.lake / "checkpoints" / dag / task
+    assert not [name for of_run in folder.names() for name in (folder / of_run).names()], "a success leaves none"
     local.drains()
 
 
@@ -70,8 +62,8 @@ def _running(local: Any, selector: str) -> Any:
     return next((pod for pod in pods if pod.status.phase == "Running"), None)
 
 
-def _done(local: Any, run: str, task: str) -> list[list[int]]:
+def _done(local: Any, dag: str, run: str, task: str) -> list[list[int]]:
     """The units that each attempt says it has done."""
-    tries = next(each.attempt for each in local.airflow.tasks("resumes", run) if each.task == task)
-    logs = [local.airflow.log("resumes", run, task, number) for number in range(1, tries + 1)]
+    tries = next(each.attempt for each in local.airflow.tasks(dag, run) if each.task == task)
+    logs = [local.airflow.log(dag, run, task, number) for number in range(1, tries + 1)]
     return [[int(found[1]) for line in log if (found := SAID.search(line))] for log in logs]

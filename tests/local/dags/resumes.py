@@ -18,8 +18,10 @@ with resumable(0) as work:
         print("unit", unit + 1, "is done", flush=True)
 """
 
-with DAG(dag_id="resumes", schedule=None, catchup=False, doc_md=__doc__):
+with DAG(dag_id="resumes_plain", schedule=None, catchup=False, doc_md=__doc__):
     JobPodOperator(
         task_id="plain", image=capacity.load().images["spark"], arguments=["python3", "-c", JOB], memory="1Gi"
     )
+
+with DAG(dag_id="resumes_spark", schedule=None, catchup=False, doc_md=__doc__):
     SparkPodOperator(task_id="spark", application="flights_months.py", memory="3Gi")

@@ -161,8 +161,14 @@ def since_cleared(attempts: Sequence[Attempt], number: int, most: int, total: in
     """The attempts that count, and how many of them nobody recorded.
 
     number: the attempt that has just ended. most: the last that Airflow allows. A task that is cleared starts anew, and
-    Airflow then allows `total` more than it had by then.
+    Airflow then allows `total` more than it had by then. The last attempt counts always: what Airflow allows is older
+    than the DAG file where that has changed meanwhile.
     """
-    first = max(1, most - total + 1) if most else 1
+    first = first_since_cleared(number, most, total)
     counted = [attempt for attempt in attempts if attempt.number >= first]
     return counted, max(0, number - first + 1 - len({attempt.number for attempt in counted}))
+
+
+def first_since_cleared(number: int, most: Any, total: int) -> int:
+    """The attempt with which the task began, or began anew; see `since_cleared`. most: what is no number is unknown."""
+    return max(1, min(number, most - total + 1)) if isinstance(most, int) and most else 1

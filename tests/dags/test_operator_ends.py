@@ -10,12 +10,14 @@ from unittest import mock
 import pytest
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
+from kubernetes.client import V1PodCondition
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import ProtocolError
 
-from tests.dags.fake_kubernetes import NAMESPACE, NOW, Kubernetes, Watch, context, task
+from tests.dags.fake_kubernetes import NAMESPACE, NOW, Kubernetes, Store, Watch, context, task
 from tidepool import Cause, JobFailed, SparkPodOperator
 from tidepool.operators import job_pod, lease, reattach
+from tidepool.retries import Attempt, dump
 
 
 @pytest.fixture
@@ -207,10 +209,32 @@ def test_a_pod_that_succeeded_while_nobody_looked_is_not_run_again(kubernetes: K
     assert kubernetes.created == []
 
 
-def test_a_pod_that_failed_while_nobody_looked_is_run_again(kubernetes: Kubernetes) -> None:
+def test_a_pod_that_failed_while_nobody_looked_is_told_and_not_run_again_beyond_what_its_author_granted(
+    kubernetes: Kubernetes,
+) -> None:
     kubernetes.put("left")
     kubernetes.end("left", "Failed", 1)
-    run(task(kubernetes), attempt=2)
+    assert failed(task(kubernetes), attempt=2).cause is Cause.APP_ERROR
+    assert (kubernetes.created, kubernetes.deleted) == ([], ["left"])
+
+
+@pytest.mark.parametrize("reason", ["its machine's", "before the task was cleared", "told already"])
+def test_a_pod_that_failed_while_nobody_looked_is_run_again_where_that_end_does_not_count(
+    kubernetes: Kubernetes, reason: str
+) -> None:
+    store, told = Store(), context(attempt=2)
+    left = kubernetes.put("left", labels={"try_number": "1"})
+    kubernetes.end("left", "Failed", 1)
+    if reason == "its machine's":
+        left.status.conditions = [
+            V1PodCondition(type="DisruptionTarget", status="True", reason="EvictionByEvictionAPI")
+        ]
+    elif reason == "before the task was cleared":
+        told["ti"].max_tries = 2 + 15 - 1
+    else:
+        store.set("tidepool_attempts", dump([Attempt(1, Cause.APP_ERROR)]))
+        told = context(attempt=2, store=store)
+    task(kubernetes).execute(told)
     assert len(kubernetes.created) == 1
     assert kubernetes.deleted == ["left", *kubernetes.created]
 

@@ -99,6 +99,11 @@ def test_a_task_that_is_cleared_starts_anew() -> None:
     assert since_cleared(ended, number=3, most=0, total=8) == (ended, 0)
 
 
+def test_the_last_attempt_counts_though_its_author_has_lowered_the_retries_meanwhile() -> None:
+    last = Attempt(1, Cause.APP_ERROR)
+    assert since_cleared([last], number=1, most=15, total=2) == ([last], 0)
+
+
 def test_the_log_says_why_the_last_attempt_ended() -> None:
     ended = [Attempt(1, Cause.NODE_LOST, "its machine i-1 is gone", "spot-a", "spot")]
     assert last_words(ended, 1) == ""

@@ -33,7 +33,7 @@ from tidepool.operators.launch import Launch, Limits
 from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, outlast
 from tidepool.operators.pod_watch import PodWatch
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
-from tidepool.outcome import Cause, JobFailed, Outcome, Seen
+from tidepool.outcome import Cause, JobFailed, Outcome, Seen, conclude
 from tidepool.overrides import Override
 from tidepool.queues import Claim
 from tidepool.result import result
@@ -271,7 +271,9 @@ class JobPodOperator(KubernetesPodOperator):
         pod = None
         if self.durable:
             selector = self._build_find_pod_label_selector(context, exclude_checked=False)
-            pod = reattach.takeover(self.client, self.pod_manager, namespace, selector, self._give_up)
+            pod = reattach.takeover(
+                self.client, self.pod_manager, namespace, selector, self._give_up, self._is_to_be_told
+            )
         if pod is None:
             while self._waits:
                 self._check_killed()
@@ -307,7 +309,7 @@ class JobPodOperator(KubernetesPodOperator):
         """For the triggerer, a file that the author named: the environment's would be one besides the connection's."""
         self._config_dict = None
         if self.config_file:
-            super().convert_config_file_to_dict()
+            super().convert_config_file_to_dict()  # type: ignore[no-untyped-call]  # the provider's
 
     def find_pod(self, namespace: str, context: Any, *, exclude_checked: bool = True) -> V1Pod | None:
         """This attempt's pod by its name: by its labels there may be more than one."""
@@ -507,6 +509,18 @@ class JobPodOperator(KubernetesPodOperator):
     def _give_up(self, pod: V1Pod) -> None:
         self.patch_already_checked(pod, reraise=False)
         self.process_pod_deletion(pod, reraise=False)
+
+    def _is_to_be_told(self, pod: V1Pod) -> bool:
+        """Whether a pod has failed by its own doing in an attempt of this run of the task that died before it said so.
+
+        A machine's end needs no telling: the job is run again at once.
+        """
+        seen = ApiClient().sanitize_for_serialization(pod)
+        number = (pod.metadata.labels or {}).get("try_number", "")
+        first = retries.first_since_cleared(self._attempt, self._context["ti"].max_tries, self.retries or 0)
+        is_own = conclude(Seen(seen, self.base_container_name)).cause in (Cause.APP_ERROR, Cause.OUT_OF_MEMORY)
+        known = {attempt.number for attempt in self._attempts}
+        return is_own and number.isdecimal() and int(number) >= first and int(number) not in known
 
     def _pod_name(self) -> str:
         return self.pod.metadata.name if self.pod is not None else "(none)"

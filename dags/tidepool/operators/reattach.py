@@ -85,13 +85,19 @@ def _is_ours(found: V1Pod, wanted: V1Pod) -> bool:
 
 
 def takeover(
-    api: CoreV1Api, manager: JobPodManager, namespace: str, selector: str, give_up: Callable[[V1Pod], None]
+    api: CoreV1Api,
+    manager: JobPodManager,
+    namespace: str,
+    selector: str,
+    give_up: Callable[[V1Pod], None],
+    is_to_be_told: Callable[[V1Pod], bool] = lambda pod: False,
 ) -> V1Pod | None:
     """The one pod among those that the selector finds which the new attempt goes on with; None if it needs its own.
 
-    Also one that has succeeded meanwhile: its work is done and only its result was not recorded. Terminating pods are
-    waited for. What failed, is stuck, is a duplicate, or should have been deleted by an attempt that died before, is
-    handed to `give_up`, which marks and deletes it.
+    Also one that has succeeded meanwhile: its work is done and only its result was not recorded. And one that has
+    failed where nobody was there to say so (`is_to_be_told`): the new attempt does, and what follows is decided as it
+    would have been. Terminating pods are waited for. What failed otherwise, is stuck, is a duplicate, or should have
+    been deleted by an attempt that died before, is handed to `give_up`, which marks and deletes it.
     """
     found = outlast(lambda: api.list_namespaced_pod(namespace, label_selector=selector)).items
     usable = []
@@ -100,7 +106,7 @@ def takeover(
         if pod.metadata.deletion_timestamp is not None:
             if not is_checked and not await_gone(manager, pod):
                 give_up(pod)
-        elif is_checked or pod.status.phase == "Failed":
+        elif is_checked or (pod.status.phase == "Failed" and not is_to_be_told(pod)):
             give_up(pod)
         else:
             usable.append(pod)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -37,13 +36,6 @@ JOB: dict[str, Any] = {
     "cpu_millis": 1500,
     "memory_bytes": 5 << 30,
 }
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store.open(str(tmp_path / "ledger.db"))
-    yield made
-    made.close()
 
 
 def machine(name: str, since: float, ready: bool = True, **more: Any) -> list[Event]:

@@ -7,7 +7,6 @@ import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,8 +44,8 @@ class Counting(Store):
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Counting]:
-    made = Counting.open(str(tmp_path / "ledger.db"))
+def store(url: str) -> Iterator[Counting]:
+    made = Counting.open(url)
     assert isinstance(made, Counting)
     yield made
     made.close()

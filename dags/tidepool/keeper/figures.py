@@ -156,7 +156,7 @@ def _of_costs(connection: sa.Connection, now: float) -> Found:
             sa.func.sum(_costs.unpriced_seconds).label("unpriced"),
         )
         .where(_costs.day >= month, _costs.day <= today)
-        .group_by(_costs.day == today, _costs.category, _costs.market, _costs.team)
+        .group_by("is_today", _costs.category, _costs.market, _costs.team)  # by name: PostgreSQL tells values apart
     )
     day: dict[tuple[str, ...], float] = {}
     whole: dict[tuple[str, ...], float] = {}
@@ -175,11 +175,12 @@ def _of_costs(connection: sa.Connection, now: float) -> Found:
 
 
 def _of_jobs(connection: sa.Connection, now: float) -> Found:
-    state = sa.case((_jobs.started.is_not(None), "running"), (_jobs.placed.is_not(None), "placed"), else_="queued")
+    placed = sa.case((_jobs.placed.is_not(None), "placed"), else_="queued")
+    state = sa.case((_jobs.started.is_not(None), "running"), else_=placed).label("state")
     chosen = (
         sa.select(_jobs.team, _jobs.pool, state, sa.func.count(), sa.func.min(_jobs.queued))
         .where(_jobs.ended.is_(None), _jobs.queued >= now - _OPEN_SECONDS)
-        .group_by(_jobs.team, _jobs.pool, state)
+        .group_by(_jobs.team, _jobs.pool, "state")
     )
     jobs: dict[tuple[str, ...], float] = {}
     waiting: dict[tuple[str, ...], float] = {}

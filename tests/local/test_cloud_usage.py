@@ -17,7 +17,7 @@ from tidepool.ledger.store import Store
 pytestmark = pytest.mark.local_cloud
 
 MIB = 1024**2
-HELD_MIB, SECONDS = 300, 25
+HELD_MIB, SECONDS = 300, 35
 WORK = f"""\
 import time
 held = bytearray({HELD_MIB} << 20)

@@ -105,27 +105,21 @@ def test_every_page_of_a_year_with_100_000_jobs_is_painted_within_a_second(
         jobs = connection.scalar(sa.select(sa.func.count()).select_from(schema.jobs))
     assert jobs is not None
     assert jobs >= 100_000
-    print(f"\n{jobs:,} jobs; first contentful paint, best of three, and what the cores had to do besides")
+    print(f"\n{jobs:,} jobs; first contentful paint, best of three: as it was, and with the cores to itself")
     found = {}
     for name, url in pages.items():
-        painted, crowds = [], []
+        painted = []
         for _ in range(3):
-            crowds.append(crowd())
+            begun = time.process_time()
             window.open(url)
-            painted.append(window.first_paint())
-        seconds, busy = min(painted), min(crowds)
-        found[name] = seconds / busy
+            asked = time.process_time() - begun  # the server is this process
+            seconds = window.first_paint()
+            waited = window.value("performance.getEntriesByType('navigation')[0].responseStart") / 1000
+            painted.append((min(seconds, asked + seconds - waited), seconds))
+        found[name] = min(painted)[0]
         size = window.value("document.documentElement.outerHTML.length") / 1000
-        print(f"{name:20} {seconds:.3f} s, {busy:.1f} times as slow as alone, {size:.0f} kB")
+        print(f"{name:20} {min(each for _, each in painted):.3f} s, {found[name]:.3f} s, {size:.0f} kB")
     assert max(found.values()) <= FIRST_PAINT_SECONDS, found
-
-
-def crowd() -> float:
-    """How many times as long as alone something takes while others want the cores too: 1 where nobody does."""
-    wall, own = time.perf_counter(), time.thread_time()
-    while time.thread_time() - own < 0.05:
-        pass
-    return max(1.0, (time.perf_counter() - wall) / (time.thread_time() - own))
 
 
 def test_nothing_is_asked_of_another_host_and_the_console_is_silent(window: Browser, pages: dict[str, str]) -> None:
@@ -230,7 +224,7 @@ def test_no_name_runs_in_a_browser(window: Browser, tmp_path: Path) -> None:
 def test_pictures(window: Browser, pages: dict[str, str]) -> None:
     folder = Path(os.environ["TIDEPOOL_PICTURES"])
     for file, name, height, dark in (
-        ("page-overview", "overview of a year", 1010, False),
+        ("page-overview", "overview of a year", 1480, False),
         ("page-machines", "machines", 1010, False),
         ("page-jobs", "jobs of a year", 900, True),
         ("page-job", "job", 1000, False),

@@ -28,7 +28,7 @@ COOKIE = "_token"
 def keeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageServer]:
     folder = tmp_path_factory.mktemp("cloud")
     store = Store.open(str(folder / "ledger.db"))
-    year.fill(store, year.year(jobs=300, days=3))
+    year.fill(store, year.year(jobs=2000, days=30))
     token = airflow.page_token(folder).read_text().strip()
     server = PageServer("127.0.0.1:0", Site(store, token, clock=lambda: year.LAST))
     threading.Thread(target=server.run, daemon=True).start()
@@ -146,8 +146,8 @@ def test_it_is_in_airflows_menu_and_its_links_work_within_airflow(url: str, sess
                 time.sleep(0.1)
 
         until("What it cost")
+        if folder := os.environ.get("TIDEPOOL_PICTURES"):
+            window.picture(Path(folder) / "page-in-airflow.png", whole=False)
         assert "Costs" in window.value("document.body.innerText")
         window.value("[...document.querySelector('iframe').contentDocument.querySelectorAll('nav a')][2].click()")
         until("Jobs")
-        if folder := os.environ.get("TIDEPOOL_PICTURES"):
-            window.picture(Path(folder) / "page-in-airflow.png", whole=False)

@@ -68,7 +68,7 @@ class Books:
             begun = time.monotonic()
             try:
                 self.update()
-            except sa.exc.OperationalError as error:
+            except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
                 _log.warning("the books wait for the database: %s", " ".join(str(error.orig).split()))
             time.sleep(max(EVERY_SECONDS, (_BUSY - 1) * (time.monotonic() - begun)))
 

@@ -108,7 +108,7 @@ class Site:
         try:
             with store.reading() as connection:
                 return Answer(*app.render(name, fields, connection, self.clock()))
-        except sa.exc.OperationalError as error:
+        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
             _log.warning("a page waits for the database: %s", " ".join(str(error.orig).split()))
             return Answer(503, layout.message("The database is away", "Try again in a moment."))
 

@@ -19,27 +19,27 @@ from infra.cli.ratios import ratio
 from infra.cli.view import plain_table
 from infra.local.airflow_process import PRELOADED
 from infra.local.progress import Progress
-from tidepool import capacity
+from tidepool import capacity, spark_conf
 from tidepool.capacity import Capacity
+from tidepool.job import Job
+from tidepool.sizing import place, spark_memory
 
 TARGET = 1.3
 """Times what as many KubernetesPodOperators take: what the project promises itself."""
 
-PLAIN = "KubernetesPodOperator"
 _FILE = """\
 from airflow.sdk import DAG
-from {home} import {kind}
+from {home} import {operator}
 
-with DAG("{kind}", schedule=None):
+with DAG("{dag}", schedule=None):
     for number in range({operators}):
-        {kind}(task_id=f"task_{{number}}", {arguments})
+        {operator}(task_id=f"task_{{number}}", {arguments})
 """
-_KINDS = {
-    PLAIN: ("airflow.providers.cncf.kubernetes.operators.pod", 'image="spark", arguments=["true"]'),
-    "JobPodOperator": ("tidepool", 'image="spark", arguments=["true"]'),
-    "SparkPodOperator": ("tidepool", 'application="flights_clean.py", memory="3Gi"'),
-}
-"""The operators in turn: where a DAG file has each from, and its arguments."""
+_PROVIDER = "airflow.providers.cncf.kubernetes.operators.pod"
+_STOCK = "KubernetesPodOperator"
+_PROGRAM = "flights_clean.py"
+AGAINST = {"JobPodOperator": "stock, true", "SparkPodOperator": "stock, spark-submit"}
+"""What each operator of ours is compared with: as many stock ones that run the same command."""
 
 Figures = dict[str, list[float]]
 
@@ -52,9 +52,9 @@ def parse(
 ) -> None:
     """Measure the CPU time in which Airflow's DAG processor parses and serializes a file of many operators.
 
-    Against as many KubernetesPodOperators: in turns, each parse in a process of its own, forked from one that has
-    imported what the DAG processor has. Exits with 1 if the median of
-    an operator of tidepool's is over 1.3 times the other's.
+    Against as many KubernetesPodOperators that run the same command: in turns, each parse in a process of its own,
+    forked from one that has imported what the DAG processor has. Exits with 1 if the median of an operator of
+    tidepool's is over 1.3 times the stock one's.
 
     \b
     Examples:
@@ -64,22 +64,24 @@ def parse(
     file = stack_file(stack, "--stack")
     progress = Progress()
     try:
-        with progress.step(f"parsing {operators} operators, {rounds} x {len(_KINDS)} times"):
+        with progress.step(f"parsing {operators} operators, {rounds} x 4 times"):
             figures = measure(contract.planned(settings.load(file)), operators, rounds)
     except settings.SettingsError as error:
         raise typer.BadParameter("\n".join([f"{file}:", *error.problems]), param_hint="--stack") from None
     except dag_pods.DagPodsError as error:
         typer.echo(f"tidepool bench parse: {error}", err=True)
         raise typer.Exit(1) from None
-    ratios = {kind: ratio(seconds, figures[PLAIN]) for kind, seconds in figures.items()}
+    ratios = {kind: ratio(figures[kind], figures[stock]) for kind, stock in AGAINST.items()}
     if as_json:
-        told = {kind: {"cpu_seconds": figures[kind], "ratio": ratios[kind].medians} for kind in figures}
-        typer.echo(json.dumps({"operators": operators, "target": TARGET, "kinds": told}, indent=2))
+        told = {kind: each.medians for kind, each in ratios.items()}
+        typer.echo(
+            json.dumps({"operators": operators, "target": TARGET, "ratios": told, "cpu_seconds": figures}, indent=2)
+        )
     else:
         table = plain_table(f"{operators} of", "CPU s", "min", "max", "times", right=("CPU s", "min", "max", "times"))
         for kind, seconds in figures.items():
             spread = (statistics.median(seconds), min(seconds), max(seconds))
-            table.add_row(kind, *(f"{each:.2f}" for each in spread), "" if kind == PLAIN else str(ratios[kind]))
+            table.add_row(kind, *(f"{each:.2f}" for each in spread), str(ratios.get(kind, "")))
         Console(highlight=False).print(table)
     raise typer.Exit(1 if any(each.medians > TARGET for each in ratios.values()) else 0)
 
@@ -91,16 +93,38 @@ def measure(document: Capacity, operators: int, rounds: int) -> Figures:
         dags, output, pools = home / "dags", home / "told.json", home / "capacity.json"
         dags.mkdir()
         pools.write_text(capacity.dumps(document), encoding="utf-8")
-        for kind, (source, arguments) in _KINDS.items():
-            text = _FILE.format(home=source, kind=kind, operators=operators, arguments=arguments)
-            (dags / f"{kind}.py").write_text(text, encoding="utf-8")
+        files = _files(document, operators)
+        for number, text in enumerate(files.values()):
+            (dags / f"bench_{number}.py").write_text(text, encoding="utf-8")
         variables = {capacity.PATH_VARIABLE: str(pools)}
         given = [str(rounds), str(output), *PRELOADED]
         dag_pods.run_airflow("tidepool.operators.parse_time", dags, given, home, variables)
         told: dict[str, list[dict[str, Any]]] = json.loads(output.read_text(encoding="utf-8"))
-    for kind, parses in told.items():
+    found: Figures = {}
+    for kind, (_, parses) in zip(files, sorted(told.items()), strict=True):
         for each in parses:
             if each["errors"] or each["tasks"] != operators:
                 errors = "\n".join(each["errors"].values())
                 raise dag_pods.DagPodsError(f"{each['tasks']} of {operators} of {kind} were parsed. {errors}")
-    return {kind: [each["cpu_seconds"] for each in told[kind]] for kind in _KINDS}
+        found[kind] = [each["cpu_seconds"] for each in parses]
+    return found
+
+
+def _files(document: Capacity, operators: int) -> dict[str, str]:
+    """The DAG files by what is in them."""
+    job = Job(task="bench", memory="3Gi")
+    placement = place(job, document)
+    cores = placement.cores
+    conf = spark_conf.settings(job.task, cores, spark_memory(job.task, placement.memory_bytes, cores), {})
+    submit = spark_conf.spark_submit("bench", spark_conf.application_file(job.task, _PROGRAM), [], conf)
+    true = 'image="spark", arguments=["true"]'
+    kinds = {
+        AGAINST["JobPodOperator"]: (_PROVIDER, _STOCK, true),
+        "JobPodOperator": ("tidepool", "JobPodOperator", true),
+        AGAINST["SparkPodOperator"]: (_PROVIDER, _STOCK, f'image="spark", arguments={submit}'),
+        "SparkPodOperator": ("tidepool", "SparkPodOperator", f'application="{_PROGRAM}", memory="{job.memory}"'),
+    }
+    return {
+        kind: _FILE.format(home=home, operator=operator, dag=f"bench_{number}", operators=operators, arguments=given)
+        for number, (kind, (home, operator, given)) in enumerate(kinds.items())
+    }

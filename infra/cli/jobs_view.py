@@ -60,7 +60,7 @@ def waste(rows: Sequence[Waste], console: Console) -> None:
         for line in told:
             console.print(Text(line), soft_wrap=True)
     if any(row.cpu is None for row in rows):
-        console.print("\nNobody measured what those with - used: that takes the keeper, and jobs of half a minute.")
+        console.print("\nNobody measured what those with - used: that takes the keeper, and jobs of 20 s or more.")
 
 
 def right_size(rows: Sequence[Waste], done: Mapping[str, str], console: Console) -> None:

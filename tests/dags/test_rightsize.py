@@ -11,6 +11,7 @@ from tests.dags.conftest import make_capacity, make_pool
 from tidepool import overrides, rightsize
 from tidepool.history import PodRecord, TaskRun, runs
 from tidepool.job import Job
+from tidepool.report import tasks
 from tidepool.rightsize import recommend, slowdown, unused
 from tidepool.sizing import place
 
@@ -128,7 +129,12 @@ def test_a_job_that_loses_more_on_spot_than_it_saves_goes_on_demand() -> None:
 
 
 def test_spot_and_sharing_are_told_and_never_applied() -> None:
-    calm: dict[str, Any] = {"pool": "on-demand-small", "market": "on-demand", "cpu_millis": 1680, "memory_bytes": 6 * GIB}
+    calm: dict[str, Any] = {
+        "pool": "on-demand-small",
+        "market": "on-demand",
+        "cpu_millis": 1680,
+        "memory_bytes": 6 * GIB,
+    }
     found = recommend(history(cpu_seconds=120.0, memory_p99_bytes=GIB, memory_peak_bytes=GIB, **calm), CAPACITY)
     assert {each.kind for each in found} == {rightsize.SPOT, rightsize.SHARE}
     assert all(each.override is None for each in found)
@@ -174,3 +180,10 @@ def test_an_override_holds_only_for_the_size_it_was_made_for_and_until_it_is_rol
     smaller = dataclasses.replace(WHOLE, memory_bytes=GIB)
     assert "the job has" in overrides.holds(override, smaller)
     assert overrides.holds(dataclasses.replace(override, rolled_back="it ran out"), WHOLE) == "it ran out"
+
+
+def test_what_few_measurements_say_is_shown_and_nothing_follows_from_it() -> None:
+    row = tasks.waste(history(samples=2), CAPACITY)
+    assert (row.memory_p99_bytes, row.unused_usd, row.advice) == (3 * GIB, 0, ())
+    assert row.cpu == pytest.approx(720 / 600 / (WHOLE.cpu_millis / 1000))
+    assert tasks.waste(history(memory_p99_bytes=None, samples=0), CAPACITY).cpu is None

@@ -91,7 +91,8 @@ def waste(runs: Sequence[TaskRun], capacity: Capacity | None, now: float = 0.0) 
     """Of one task's runs, oldest first, at least one. capacity: without it there is no advice."""
     pods = _pods(runs)
     good = [pod for pod in pods if pod.is_good]
-    measured = [pod for pod in good if pod.is_measured and pod.seconds and pod.cpu_millis and pod.memory_bytes]
+    # One measurement is shown; what is to be changed takes more of them (PodRecord.is_measured).
+    measured = [pod for pod in good if pod.memory_p99_bytes and pod.seconds and pod.cpu_millis and pod.memory_bytes]
     lost: dict[str, int] = {}
     for pod in pods:
         if not pod.is_good:

@@ -51,7 +51,12 @@ def run(
     told += [Event(begin, kind, machine=f"i-{name}", **owner) for kind in ("pod.scheduled", "pod.running")]
     told += [Event(end, "pod.ended", machine=f"i-{name}", cause=cause, **owner)]
     if cpu is not None:
-        about: dict[str, Any] = {"cpu_seconds": cpu, "memory_p99_bytes": memory, "memory_peak_bytes": memory, "samples": 10}
+        about: dict[str, Any] = {
+            "cpu_seconds": cpu,
+            "memory_p99_bytes": memory,
+            "memory_peak_bytes": memory,
+            "samples": 10,
+        }
         told += [Event(end, "pod.used", machine=f"i-{name}", **owner, **about)]
     return told
 

@@ -46,7 +46,12 @@ def run(task: str, number: int, seconds: float = 600, cause: str = "ok", cpu: fl
     whose |= {"cpu_millis": 7650, "memory_bytes": 29 * GIB} | more
     kind: dict[str, Any] = {"pool": "spot-large", "market": "spot", "usd_per_hour": 0.16}
     size: dict[str, Any] = {"cpu_millis": 7900, "memory_bytes": 30 * GIB}
-    used: dict[str, Any] = {"cpu_seconds": cpu, "memory_p99_bytes": 3 * GIB, "memory_peak_bytes": 3 * GIB, "samples": 60}
+    used: dict[str, Any] = {
+        "cpu_seconds": cpu,
+        "memory_p99_bytes": 3 * GIB,
+        "memory_peak_bytes": 3 * GIB,
+        "samples": 60,
+    }
     begin = end - seconds
     return [
         Event(begin - 60, "machine.asked", f"i-{name}", **kind),

@@ -113,6 +113,7 @@ def measure(scale: Scale, folder: Path, progress: Progress) -> Figures:
             player = stack.enter_context(_kwok(kwok, kubeconfig, folder))
         keeper = stack.enter_context(Keeper(folder, kubeconfig))
         arrivals = stack.enter_context(Arrivals(folder / "ledger.db", player))
+        arrivals.check = keeper.check
         with progress.step(f"{scale.nodes} nodes, and {scale.pods} pods, {scale.per_second:g} a second"):
             cluster.spread([_node(number) for number in range(scale.nodes)], 100.0, "/api/v1/nodes")
             pods = [_pod(document, number, scale.nodes) for number in range(scale.pods)]
@@ -233,6 +234,7 @@ class Arrivals:
     def __init__(self, database: Path, kwok: subprocess.Popen[bytes]) -> None:
         self._database = database
         self._kwok = kwok
+        self.check: Callable[[], None] = lambda: None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self.seen: dict[tuple[str, str], float] = {}
@@ -253,6 +255,7 @@ class Arrivals:
         while left := sum((kind, subject) not in self.seen for subject in subjects):
             if left < missing:
                 deadline, missing = time.monotonic() + _WAIT_SECONDS, left
+            self.check()
             if self._kwok.poll() is not None:
                 raise ScaleError(f"kwok has ended by itself; its log is {self._database.with_name('kwok.log')}")
             if time.monotonic() > deadline:
@@ -316,11 +319,18 @@ class Keeper:
                 self._command, cwd=self._folder, env=environment, stdout=log, stderr=subprocess.STDOUT
             )
 
+    def check(self) -> None:
+        """Raise ScaleError if it has ended by itself, as it does where it can't renew its Lease for ten seconds."""
+        if self._process is not None and self._process.poll() is not None:
+            last = (self._folder / _LOG).read_text().strip().splitlines()[-1:]
+            raise ScaleError(f"the keeper has ended by itself, too much else runs on this machine: {' '.join(last)}")
+
     def end(self, figures: Figures) -> None:
         """Note what it took, and kill it."""
+        self.check()
         process = self._process
-        if process is None or process.poll() is not None:
-            raise ScaleError(f"the keeper has ended by itself; its log is {self._folder / _LOG}")
+        if process is None:
+            return
         status = Path(f"/proc/{process.pid}/status").read_text()
         peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
         figures.peak_bytes.append(int(peak.split()[1]) * 1024)

@@ -20,6 +20,7 @@ from infra.policy.rule import Resource, Rule, is_true, listed
 TAGGED = frozenset(
     {
         "aws:budgets/budget:Budget",
+        "aws:cloudwatch/eventRule:EventRule",
         "aws:cloudwatch/logGroup:LogGroup",
         "aws:ebs/volume:Volume",
         "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
@@ -43,6 +44,7 @@ TAGGED = frozenset(
         "aws:rds/parameterGroup:ParameterGroup",
         "aws:rds/subnetGroup:SubnetGroup",
         "aws:secretsmanager/secret:Secret",
+        "aws:sqs/queue:Queue",
         "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
         BUCKET,
         DATABASE,

@@ -39,6 +39,9 @@ BUSY = 4
 _REQUEST = urllib3.Timeout(connect=1, read=3)
 _LARGEST_ANSWER = 16 * 1024**2
 
+_LARGEST = 2**62  # what a database takes
+_NO_ANSWER = (OSError, ValueError, TypeError, AttributeError, ArithmeticError, urllib3.exceptions.HTTPError)
+
 _GAMMA = 1.02
 _log = logging.getLogger("tidepool.usage")
 
@@ -130,7 +133,7 @@ def _measured(thing: Object) -> tuple[float, float, int] | None:
     """When, CPU seconds and bytes of memory of a pod or container; None where a figure is missing."""
     cpu, memory = thing.get("cpu") or {}, thing.get("memory") or {}
     nanos, size, at = cpu.get("usageCoreNanoSeconds"), memory.get("workingSetBytes"), memory.get("time")
-    if at and isinstance(nanos, int) and isinstance(size, int) and size >= 0 <= nanos:
+    if at and isinstance(nanos, int) and isinstance(size, int) and 0 <= size < _LARGEST and 0 <= nanos < _LARGEST:
         return datetime.fromisoformat(at).timestamp(), nanos / 1e9, size
     return None
 
@@ -193,7 +196,7 @@ class Usage:
         name, where = node
         try:
             found = samples(self._ask(where))
-        except (OSError, ValueError, urllib3.exceptions.HTTPError) as error:
+        except _NO_ANSWER as error:  # whatever a machine says must not end the keeper
             if name not in self._silent:
                 _log.warning("machine %s does not say what its pods use: %s", name, error)
                 self._silent.add(name)

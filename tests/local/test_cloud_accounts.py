@@ -60,7 +60,7 @@ def test_the_report_equals_an_account_of_aws_and_the_api_server_though_the_keepe
     with Account(local) as account:
         killer.start()
         run = local.start("flights")
-        local.succeeds("flights", run, 200)
+        local.succeeds("flights", run, 400)
         killer.join(60)
         over.set()
         local.drains()

@@ -356,6 +356,15 @@ def test_the_trigger_gets_no_second_configuration_beside_the_connections(
         assert operator._config_dict == wanted
 
 
+def test_an_end_that_the_watch_has_not_seen_is_named_by_what_the_operator_read(kubernetes: Kubernetes) -> None:
+    def script(name: str) -> None:
+        Watch.last = kubernetes.json(name)
+        kubernetes.end(name, "Failed", 137, "OOMKilled")
+
+    kubernetes.script = script
+    assert failed(task(kubernetes)).cause is Cause.OUT_OF_MEMORY
+
+
 def test_deferring_is_not_an_end(kubernetes: Kubernetes) -> None:
     operator = task(kubernetes, deferrable=True)
     with (

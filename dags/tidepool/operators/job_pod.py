@@ -31,7 +31,7 @@ from tidepool.operators.breakers import Breakers
 from tidepool.operators.budget_gate import BudgetGate, OverBudgetError
 from tidepool.operators.launch import Launch, Limits
 from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, outlast
-from tidepool.operators.pod_watch import PodWatch
+from tidepool.operators.pod_watch import PodWatch, has_ended
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
 from tidepool.outcome import Cause, JobFailed, Outcome, Seen, conclude
 from tidepool.overrides import Override
@@ -587,13 +587,17 @@ class JobPodOperator(KubernetesPodOperator):
         return ending.of_error(self.client, error, seen, self.execution_timeout, self._about_pod)
 
     def _last_seen(self) -> dict[str, Any] | None:
-        """The pod as the watch saw it last, else as the stock operator did (deferrable tasks have no watch)."""
-        if self._watch is not None and self._watch.last is not None:
-            return self._watch.last
+        """The pod as the watch saw it last, else as the stock operator did.
+
+        Deferrable tasks have no watch, and one that was broken off may be behind.
+        """
+        watched = self._watch.last if self._watch is not None else None
         seen = self.remote_pod or self.pod
-        if seen is None and self._deferred_for is not None:
+        if seen is None and watched is None and self._deferred_for is not None:
             return evidence.gone_pod(self.client, *self._deferred_for)
-        if seen is None or seen.status is None:
-            return None
+        if seen is None or seen.status is None or (watched is not None and has_ended(watched)):
+            return watched
         found: dict[str, Any] = ApiClient().sanitize_for_serialization(seen)
-        return found
+        if watched is None or (has_ended(found) and found["metadata"].get("uid") == watched["metadata"].get("uid")):
+            return found
+        return watched

@@ -22,8 +22,9 @@ TOLD = {"JobError", "CapacityError", "JobFailed", "NotOursError", "PodLaunchFail
 TOLD |= {"PodLaunchTimeoutException", "ValueError"}
 """Exceptions that an author of DAGs meets."""
 
-NOT_TOLD = {"AttributeError", "HTTPError", "UnknownPodError", "MissingError", "OverBudgetError"}
-"""Of Python's own kind, retried or told otherwise inside, or of `tidepool check` and `explain`."""
+NOT_TOLD = {"AttributeError", "HTTPError", "UnknownPodError", "MissingError", "OverBudgetError", "_OverAlready"}
+NOT_TOLD |= {"SystemExit"}
+"""Of Python's own kind, retried or told otherwise inside, or of commands: check, explain, bench."""
 
 UNKNOWN = "…"
 

@@ -5,6 +5,7 @@ It shares no code with the ledger: what both say must agree all the same.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import kubernetes
+from botocore.exceptions import BotoCoreError
 from urllib3.exceptions import HTTPError
 
 PRICES = Path(__file__).resolve().parents[2] / "dags" / "tidepool" / "prices" / "ec2-us-east-1.csv"
@@ -86,6 +88,7 @@ class Account:
         self._stopped.set()
         for thread in self._threads:
             thread.join(30)
+        self._look()
 
     def usd(self, since: float, until: float) -> float:
         """What all machines cost between two times, by the price list."""
@@ -105,7 +108,8 @@ class Account:
 
     def _machines(self) -> None:
         while not self._stopped.wait(LOOK_SECONDS):
-            self._look()
+            with contextlib.suppress(BotoCoreError):  # on a busy machine an answer may come too late
+                self._look()
 
     def _look(self) -> None:
         began = time.time()

@@ -4,6 +4,9 @@ SQS as the program sets them up, and prices."""
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,10 +16,10 @@ from typing import Any
 import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 
 from infra.aws import asg_tags, events
 from infra.aws.allocatable import Allocatable
+from infra.local.world_aws import Aws
 from tidepool.keeper import aws, aws_facts
 from tidepool.keeper.aws import Clients, Fleet, Notices
 from tidepool.keeper.aws_prices import LIST_SECONDS, SPOT_SECONDS, Prices
@@ -32,11 +35,22 @@ NOON = datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    """A moto server in a process of its own: all those of one process have the same AWS account."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        Aws(url, "us-east-1").wait(60)
+        yield url
+    finally:
+        server.kill()
+        server.wait()
 
 
 @pytest.fixture

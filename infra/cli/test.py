@@ -19,7 +19,7 @@ BROWSER = {"chromium-headless-shell": ("chromium-headless-shell", "the tests of 
 
 def test(
     arguments: Annotated[list[str] | None, typer.Argument(help="More arguments for pytest.")] = None,
-    fast: Annotated[bool, typer.Option("--fast", help="Without local cloud and types: under a minute.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Without the local cloud and types: minutes.")] = False,
 ) -> None:
     """Run ruff, mypy and the tests. Those on the local cloud need root; where it can't run, that is said.
 

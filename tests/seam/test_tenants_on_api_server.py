@@ -150,7 +150,7 @@ def test_a_job_cannot_take_the_platforms_priority(api: client.CoreV1Api, name: s
     assert "exceeded quota: no-foreign-priority" in refusal(api, manifest)
 
 
-@pytest.mark.parametrize(("suffix", "priority"), [("-high", 3000), ("-low", 1000)])
+@pytest.mark.parametrize(("suffix", "priority"), [("-high", 2000), ("-low", 1000)])
 def test_a_job_can_take_its_own_other_priorities(api: client.CoreV1Api, suffix: str, priority: int) -> None:
     manifest = job()
     manifest["spec"]["priorityClassName"] += suffix

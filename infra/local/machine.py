@@ -102,8 +102,8 @@ class Machine:
         network.plug(self.instance.id, self.index)
         self.run.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "containerd").exists():
-            self._clone()
             self._write_files()
+            self._clone()  # last: a hypervisor that comes after a killed one sees by it that the files are whole
         self._spawn("containerd", [self.home.containerd, "-c", f"{self.folder}/containerd.toml"])
         self._wait_for_socket()
         address = addresses.machine_address(self.index)

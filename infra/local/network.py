@@ -65,9 +65,13 @@ def down() -> None:
 
 
 def plug(machine: str, index: int) -> None:
-    """Make the machine's namespace, its address on the bridge, and the host's route to its pods."""
+    """Make the machine's namespace, its address on the bridge, and the host's route to its pods.
+
+    What a killed hypervisor left half made is made anew.
+    """
     namespace, link = NAMESPACE_PREFIX + machine, _link(index)
-    if namespace not in namespaces():
+    if not _is_whole(namespace):
+        unplug(machine, index)
         ip("netns", "add", namespace)
         ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", namespace)
         ip("link", "set", link, "master", addresses.BRIDGE, "up")
@@ -77,6 +81,11 @@ def plug(machine: str, index: int) -> None:
         ip("-n", namespace, "link", "set", "lo", "up")
         ip("-n", namespace, "route", "add", "default", "via", addresses.HOST)
     ip("route", "replace", addresses.pod_range(index), "via", addresses.machine_address(index))
+
+
+def _is_whole(namespace: str) -> bool:
+    """Whether it has what `plug` makes last."""
+    return namespace in namespaces() and bool(ip("-n", namespace, "route", "show", "default", check=False))
 
 
 def unplug(machine: str, index: int) -> None:

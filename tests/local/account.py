@@ -117,12 +117,13 @@ class Account:
         now = time.time()
         for each in (one for reservation in described["Reservations"] for one in reservation["Instances"]):
             tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", [])}
-            if "aws:autoscaling:groupName" not in tags:
-                continue
-            found = self.instances.setdefault(
-                each["InstanceId"],
-                Instance(each["InstanceId"], tags["aws:autoscaling:groupName"], each["LaunchTime"].timestamp()),
-            )
+            name = each["InstanceId"]
+            if name not in self.instances:
+                if "aws:autoscaling:groupName" not in tags:
+                    continue
+                group = tags["aws:autoscaling:groupName"]  # a terminated one has it no more
+                self.instances[name] = Instance(name, group, each["LaunchTime"].timestamp())
+            found = self.instances[name]
             if each["State"]["Name"] in ("pending", "running"):
                 found.seen = began
             elif found.ended is None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from infra import naming
+from infra.local import addresses, network
 
 pytestmark = pytest.mark.local_cloud
 
@@ -64,6 +65,16 @@ def test_jobs_are_taken_over_whether_they_end_before_the_next_scheduler_looks_or
     local.drains()
     ended_once(local, before, its_folder)
     ended_once(local, after, folder)
+
+
+def test_a_network_that_a_killed_hypervisor_left_half_made_is_made_anew(local: Any) -> None:
+    index = 250
+    network.ip("netns", "add", f"{network.NAMESPACE_PREFIX}half")
+    try:
+        network.plug("half", index)
+        assert addresses.HOST in network.ip("-n", f"{network.NAMESPACE_PREFIX}half", "route", "show", "default")
+    finally:
+        network.unplug("half", index)
 
 
 def test_a_machine_comes_though_hypervisor_and_autoscaler_are_killed_on_the_way(local: Any) -> None:

@@ -30,6 +30,7 @@ from infra.local.progress import Progress
 from infra.local.webhdfs import NotThereError, WebHdfs
 from tidepool import capacity as document
 from tidepool import pod as pods
+from tidepool.capacity import BREAKERS_CONFIG_MAP
 from tidepool.job import Job
 from tidepool.ledger import tail
 from tidepool.ledger.events import Event
@@ -259,8 +260,9 @@ def shared(state_home: Path) -> Iterator[Local]:
 
 @pytest.fixture
 def local(shared: Local) -> Iterator[Local]:
-    """The shared cloud, drained before the test, and cleared of its pods after it."""
+    """The shared cloud, drained and without a word on any pool before the test, and cleared of its pods after it."""
     shared.drains()
+    shared.api.patch_namespaced_config_map(BREAKERS_CONFIG_MAP, NAMESPACE, {"data": None})
     yield shared
     left = [pod.metadata.name for pod in shared.api.list_namespaced_pod(NAMESPACE).items]
     shared.delete(*left)

@@ -40,6 +40,11 @@ class LedgerError(Exception):
     """There are no books to read; the message says where they were looked for and what to do."""
 
 
+def local() -> Path:
+    """The local cloud's ledger, which stays when that is taken down."""
+    return Cloud(paths.state()).events
+
+
 @contextmanager
 def opened(file: Path | None, database: str) -> Iterator[Store]:
     """The store with its books. Those of the local cloud and of a file are brought up to their events first; those of
@@ -67,7 +72,7 @@ def _store(file: Path | None, database: str, folder: Path) -> Store:
         store = Store.open(str(folder / "ledger.db"))
         store.record_all(told)
     else:
-        path = Cloud(paths.state()).events
+        path = local()
         if not path.exists():
             raise LedgerError(
                 f"there is no ledger: {path} does not exist; `tidepool demo` makes one. Or name a ledger with "

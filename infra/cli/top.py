@@ -17,6 +17,7 @@ from infra.cli.jobs_view import usd
 from infra.cli.ledgers import DatabaseOption, EventsOption, LedgerError
 from infra.cli.options import JsonOption
 from infra.cli.view import plain_table
+from infra.local import cloud
 from tidepool.explain import duration
 from tidepool.ledger import history
 from tidepool.report import now as library
@@ -68,6 +69,11 @@ def _follow(file: Path | None, database: str, interval: float, console: Console)
 
 
 def _look(file: Path | None, database: str) -> Now:
+    if file is None and not database and ledgers.local().exists() and not cloud.is_up():
+        raise LedgerError(
+            "the local cloud is down, so nothing is there now; `tidepool report` shows what it had. Or name another "
+            "ledger with --database"
+        )
     with ledgers.opened(file, database) as store:
         return history.present(store, time.time())
 

@@ -12,10 +12,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from infra.cli import ledgers
 from infra.cli import top as verb
 from infra.cli.main import app
 from tidepool.ledger.events import Event
 from tidepool.ledger.journal import append
+from tidepool.ledger.store import Store
 from tidepool.report.now import JobNow, MachineNow, now
 
 NOW = time.time()
@@ -92,6 +94,15 @@ def test_without_a_ledger_it_says_so() -> None:
     found = tidepool()
     assert found.exit_code == 1
     assert "there is no ledger" in found.output
+
+
+def test_of_a_local_cloud_that_is_down_nothing_is_there_now() -> None:
+    ledger = ledgers.local()
+    ledger.parent.mkdir(parents=True)
+    Store.open(str(ledger)).close()
+    found = tidepool()
+    assert found.exit_code == 1
+    assert "the local cloud is down, so nothing is there now" in found.output
 
 
 def test_on_a_terminal_it_takes_no_more_lines_than_there_are_and_names_do_nothing() -> None:

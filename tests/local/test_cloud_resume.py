@@ -63,7 +63,7 @@ def _running(local: Any, selector: str) -> Any:
 
 
 def _done(local: Any, dag: str, run: str, task: str) -> list[list[int]]:
-    """The units that each attempt says it has done."""
+    """The units that each attempt says it has done. A log that was cut off repeats its last lines."""
     tries = next(each.attempt for each in local.airflow.tasks(dag, run) if each.task == task)
     logs = [local.airflow.log(dag, run, task, number) for number in range(1, tries + 1)]
-    return [[int(found[1]) for line in log if (found := SAID.search(line))] for log in logs]
+    return [sorted({int(found[1]) for line in log if (found := SAID.search(line))}) for log in logs]

@@ -5,7 +5,6 @@ Its checksums, and those of all that it is made of, are in infra/local/kwok/go.s
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -31,19 +30,12 @@ def find(progress: Progress) -> Path:
 
 def _build(folder: Path, progress: Progress) -> None:
     go = toolchain.go(progress)
-    environment = os.environ | {
-        "CGO_ENABLED": "0",
-        "GOMODCACHE": str(folder / "go-modules"),
-        "GOTOOLCHAIN": "local",
-        "GOFLAGS": "-buildvcs=false -mod=readonly -modcacherw",
-        "GOCACHE": str(folder / "go-build"),
-        "GOGC": "off",
-        "GOMEMLIMIT": "2GiB",
-    }
     flags = ["-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false -l", "-ldflags", "-s -w"]
     command = [go, "build", *flags, "-o", str(folder / "kwok.new"), PROGRAM]
     with progress.step(f"building kwok {versions.KWOK} from its Go module (once; about 2 min on 2 cores)"):
-        done = subprocess.run(command, cwd=SOURCES, env=environment, capture_output=True, text=True)
+        done = subprocess.run(
+            command, cwd=SOURCES, env=toolchain.build_environment(folder), capture_output=True, text=True
+        )
     if done.returncode:
         last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
         raise toolchain.ToolchainError(f"building kwok failed; `{' '.join(command)}` said:\n{last}")

@@ -224,6 +224,19 @@ def _verified(client: httpx.Client, url: str) -> bytes:
     return content
 
 
+def build_environment(folder: Path) -> dict[str, str]:
+    """What Go builds with: its caches in `folder`, modules as go.sum has them, little garbage collection."""
+    return os.environ | {
+        "CGO_ENABLED": "0",
+        "GOMODCACHE": str(folder / "go-modules"),
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-buildvcs=false -mod=readonly -modcacherw",
+        "GOCACHE": str(folder / "go-build"),
+        "GOGC": "off",
+        "GOMEMLIMIT": "2GiB",
+    }
+
+
 def _build(folder: Path, progress: Progress) -> None:
     """Build the two binaries: no debug data, no inlining, little garbage collection; it is compile time that costs."""
     program = go(progress)
@@ -237,21 +250,14 @@ def _build(folder: Path, progress: Progress) -> None:
             ("gitTreeState", "clean"),
         )
     ]
-    environment = os.environ | {
-        "CGO_ENABLED": "0",
-        "GOMODCACHE": str(folder / "go-modules"),
-        "GOTOOLCHAIN": "local",
-        "GOFLAGS": "-buildvcs=false -mod=readonly -modcacherw",
-        "GOCACHE": str(folder / "go-build"),
-        "GOGC": "off",
-        "GOMEMLIMIT": "2GiB",
-    }
     flags = ["-trimpath", "-pgo=off", "-gcflags=all=-dwarf=false -l", "-ldflags", " ".join(["-s -w", *stamp])]
     log = paths.cache() / "kubernetes-build.log"
     title = f"building Kubernetes {versions.KUBERNETES} and CoreDNS {versions.COREDNS} (once; about 7 min on 2 cores)"
     with progress.step(title), log.open("w") as output:
         command = cgroups.build_command([program, "build", *flags, "-o", f"{folder}/", "./kubernetes", "./coredns"])
-        done = subprocess.run(command, cwd=_SOURCES, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        done = subprocess.run(
+            command, cwd=_SOURCES, env=build_environment(folder), stdout=output, stderr=subprocess.STDOUT
+        )
         if done.returncode:
             last = "\n".join(log.read_text().strip().splitlines()[-5:])
             raise ToolchainError(f"building Kubernetes failed (whole output: {log}). Its last words:\n{last}")

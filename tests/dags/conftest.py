@@ -6,6 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy
@@ -17,6 +18,9 @@ os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 from tidepool import capacity as document
 from tidepool.capacity import Architecture, Capacity, Lake, Market, Pool, Taint, Tenant
 from tidepool.ledger.store import Store
+
+if TYPE_CHECKING:
+    from tests.dags.fake_kubernetes import Clock, Kubernetes
 
 GIB = 1024**3
 
@@ -98,6 +102,28 @@ def capacity_file(capacity: Capacity, tmp_path: Path, monkeypatch: pytest.Monkey
     path.write_text(document.dumps(capacity), encoding="utf-8")
     monkeypatch.setenv("TIDEPOOL_CAPACITY", str(path))
     return path
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The operators' time, which goes on where they sleep."""
+    from tests.dags.fake_kubernetes import Clock  # with Airflow, which most tests here do without
+
+    clock = Clock()
+    monkeypatch.setattr("time.time", clock.time)
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    return clock
+
+
+@pytest.fixture
+def kubernetes(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
+    """The operators' Kubernetes, with a capacity document, without watches and leases."""
+    from tests.dags.fake_kubernetes import Kubernetes, Watch
+    from tidepool.operators import job_pod, lease
+
+    monkeypatch.setattr(job_pod, "PodWatch", Watch)
+    monkeypatch.setattr(lease, "Lease", Watch)
+    return Kubernetes()
 
 
 @pytest.fixture(scope="session")

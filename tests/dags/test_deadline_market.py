@@ -11,13 +11,12 @@ from airflow.sdk import DAG
 from airflow.sdk.definitions.deadline import DeadlineReference
 from airflow.serialization.serialized_objects import DagSerialization
 
-from tests.dags.fake_kubernetes import Clock, Kubernetes, Watch, connect
+from tests.dags.fake_kubernetes import Clock, Kubernetes, connect
 from tests.dags.fake_kubernetes import context as usual
 from tidepool import JobError, JobPodOperator, SparkPodOperator, deadline_alert
 from tidepool.capacity import BREAKERS_CONFIG_MAP
 from tidepool.keeper import ownership
 from tidepool.ladder import Breaker
-from tidepool.operators import job_pod, lease
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.retry_policy import STORE_KEY
 from tidepool.outcome import Cause
@@ -25,21 +24,6 @@ from tidepool.retries import Attempt, dump
 
 HOUR = 3600.0
 NAMESPACE = "tidepool-analytics"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("time.time", clock.time)
-    monkeypatch.setattr("time.sleep", clock.sleep)
-    return clock
-
-
-@pytest.fixture
-def kubernetes(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
-    monkeypatch.setattr(job_pod, "PodWatch", Watch)
-    monkeypatch.setattr(lease, "Lease", Watch)
-    return Kubernetes()
 
 
 class Ti(SimpleNamespace):

@@ -11,27 +11,12 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import ProtocolError
 
-from tests.dags.fake_kubernetes import Clock, Kubernetes, Watch, context, task
-from tidepool.operators import job_pod, lease, reattach
+from tests.dags.fake_kubernetes import Clock, Kubernetes, context, task
+from tidepool.operators import lease, reattach
 from tidepool.operators.reattach import NotOursError, pod_name
 from tidepool.outcome import Cause, JobFailed
 
 OURS = {"dag_id": "d", "task_id": "clean", "run_id": "r"}
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("time.time", clock.time)
-    monkeypatch.setattr("time.sleep", clock.sleep)
-    return clock
-
-
-@pytest.fixture
-def kubernetes(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
-    monkeypatch.setattr(job_pod, "PodWatch", Watch)
-    monkeypatch.setattr(lease, "Lease", Watch)
-    return Kubernetes()
 
 
 class WorkerDied(BaseException):

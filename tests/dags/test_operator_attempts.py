@@ -25,28 +25,13 @@ from tidepool import Cause, JobError, JobFailed, JobPodOperator, SparkPodOperato
 from tidepool import capacity as document
 from tidepool.capacity import BREAKERS_CONFIG_MAP, Capacity, Pool
 from tidepool.ladder import Breaker, State, dump
-from tidepool.operators import evidence, job_pod, lease
+from tidepool.operators import evidence, lease
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.retry_policy import STORE_KEY, CauseRetryPolicy
 from tidepool.outcome import Outcome
 
 GIB = 1024**3
 BACKOFF = "pod didn't trigger scale-up: 1 in backoff after failed scale-up"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("time.time", clock.time)
-    monkeypatch.setattr("time.sleep", clock.sleep)
-    return clock
-
-
-@pytest.fixture
-def kubernetes(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
-    monkeypatch.setattr(job_pod, "PodWatch", Watch)
-    monkeypatch.setattr(lease, "Lease", Watch)
-    return Kubernetes()
 
 
 def failed(operator: JobPodOperator, attempt: int = 1, store: Store | None = None) -> JobFailed:

@@ -15,33 +15,18 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from tests.dags.conftest import make_capacity, make_pool
-from tests.dags.fake_kubernetes import Clock, Kubernetes, Store, Watch, context, task
+from tests.dags.fake_kubernetes import Clock, Kubernetes, Store, context, task
 from tidepool import Cause, JobFailed, JobPodOperator, explain
 from tidepool import budget as budgets
 from tidepool import capacity as document
 from tidepool.budget import Figure
 from tidepool.capacity import OVERRIDES_CONFIG_MAP, SPENDING_CONFIG_MAP, Budget
-from tidepool.operators import budget_gate, deadline_alert, explanation, job_pod, lease
+from tidepool.operators import budget_gate, deadline_alert, explanation
 from tidepool.operators.config_map import WRITES, SharedMap
 from tidepool.overrides import Override, dump, key, load
 
 GIB = 1024**3
 OUT_OF_MEMORY = "OOMKilled"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("time.time", clock.time)
-    monkeypatch.setattr("time.sleep", clock.sleep)
-    return clock
-
-
-@pytest.fixture
-def kubernetes(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
-    monkeypatch.setattr(job_pod, "PodWatch", Watch)
-    monkeypatch.setattr(lease, "Lease", Watch)
-    return Kubernetes()
 
 
 def failed(operator: JobPodOperator, attempt: int = 1, store: Store | None = None) -> JobFailed:

@@ -63,7 +63,7 @@ class Work:
         self._files, self._folder, self._every = files, folder, every
         self._text = json.dumps(first)
         self._number = 0
-        self._saved = time.monotonic()
+        self._saved, self._saved_text = time.monotonic(), ""
         self._saving = threading.Lock()
         self._is_stopping = threading.Event()
         self.is_resumed = False
@@ -76,6 +76,8 @@ class Work:
     @state.setter
     def state(self, done: Any) -> None:
         self._text = json.dumps(done)
+        if self._is_stopping.is_set():
+            threading.Event().wait()  # what would be begun now is lost; what is done now is still saved
         if time.monotonic() - self._saved >= self._every:
             self.save()
 
@@ -85,9 +87,10 @@ class Work:
             return
         with self._saving:
             self._number += 1
-            data = json.dumps({"number": self._number, "state": self.state}).encode()
+            text = self._text
+            data = json.dumps({"number": self._number, "state": json.loads(text)}).encode()
             self._files.write(self._slot(self._number), data)
-            self._saved = time.monotonic()
+            self._saved, self._saved_text = time.monotonic(), text
 
     def __enter__(self) -> Work:
         self._load()
@@ -126,6 +129,8 @@ class Work:
         self._is_stopping.set()
         try:
             self.save()
+            while self._files is not None and self._saved_text != self._text:
+                self.save()  # saving takes its time, in which the program may have done more
             print(f"checkpoint: told to stop; saved in {self._folder or 'no place'}", flush=True)
         except Exception as error:  # noqa: BLE001 - whatever it is, this program has to go
             print(f"checkpoint: told to stop; the state could not be saved: {error!r}", file=sys.stderr, flush=True)

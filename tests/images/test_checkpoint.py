@@ -106,6 +106,26 @@ def test_a_program_deep_in_other_code_is_not_waited_for(
     assert max(json.loads(file.read_text())["state"]["done"] for file in saved(tmp_path)) == UNITS
 
 
+def test_what_is_done_while_the_state_is_being_saved_is_saved_too(
+    start: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    """A lake takes its time, and the program goes on meanwhile."""
+    slow = """
+class Slow(checkpoint.LocalFiles):
+    def write(self, uri, data):
+        time.sleep(0.2)
+        super().write(uri, data)
+checkpoint.LocalFiles = Slow
+with"""
+    process = start(WORK.replace("\nwith", slow, 1))
+    before = lines(process, "done 7")
+    process.send_signal(signal.SIGTERM)
+    finished = done(before + lines(process))
+    assert process.wait(10) == 143
+    states = [json.loads(file.read_text()) for file in saved(tmp_path)]
+    assert max(states, key=lambda each: int(each["number"]))["state"]["done"] >= finished
+
+
 def test_a_program_that_fails_keeps_what_it_has_done(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:

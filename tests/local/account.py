@@ -92,7 +92,9 @@ class Account:
 
     def usd(self, since: float, until: float) -> float:
         """What all machines cost between two times, by the price list."""
-        return sum(each.seconds(since, until) * self.price(each) / 3600 for each in self.instances.values())
+        ran = {each.id: each.seconds(since, until) for each in self.instances.values()}
+        # The API still tells of terminated ones whose group was deleted long ago.
+        return sum(ran[each.id] * self.price(each) / 3600 for each in self.instances.values() if ran[each.id])
 
     def price(self, instance: Instance) -> float:
         """USD per hour of an instance's type, in the market that its group buys in."""

@@ -16,8 +16,10 @@ from tidepool.ladder import Rung
 from tidepool.queues import Claim
 from tidepool.retries import MEMORY_GROWTH, Limits
 from tidepool.sizing import DAEMON_CPU_MILLIS, DAEMON_MEMORY_BYTES, Placement, SparkMemory, room, why_not
+from tidepool.spark_standalone import LARGEST_HEAP_MIB, StandaloneMemory
 
 Figures = dict[str, Any]
+_JVMS = ("driver", "executor")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class Part:
     job: Job
     market: Market | None
     placement: Placement
-    memory: SparkMemory | None = None
+    memory: SparkMemory | StandaloneMemory | None = None
 
 
 def figures(
@@ -151,19 +153,33 @@ def _part_lines(part: Figures, prefix: str) -> Iterator[str]:
         f"{offered['cpu_millis']}m offered; {size['cpu_millis']}m requested, for {_threads(size['cores'])}."
     )
     spark = part["spark_memory_mib"]
-    shares = (
-        f"heap {spark['heap']} + JVM overhead {spark['overhead']} + Python {spark['python']} + "
-        f"margin {spark['margin']} = {_mib(size['memory_bytes'])}, the limit"
-        if spark
-        else f"{_mib(size['memory_bytes'])}, the limit"
-    )
+    if spark and "executors" in spark:
+        yield f"{prefix}{_executors(spark['executors'], size['cores'])}"
     yield (
-        f"{prefix}Memory in MiB: {shares} <= {_mib(offered['memory_bytes'])} offered = "
+        f"{prefix}Memory in MiB: {_shares(spark)}{_mib(size['memory_bytes'])}, the limit <= "
+        f"{_mib(offered['memory_bytes'])} offered = "
         f"{_mib(allocatable['memory_bytes'])} allocatable - {_mib(DAEMON_MEMORY_BYTES)} for DaemonSets."
     )
     if size["gpus"]:
         yield f"{prefix}GPUs: {size['gpus']}."
     yield f"{prefix}{_price(part['price'], first)}"
+
+
+def _executors(count: int, cores: int) -> str:
+    each, idle = divmod(cores, count)
+    told = f"Spark: {count} executors of {_threads(each)} each, with a master and a worker (standalone)"
+    told += f"; {idle} cores are left over" if idle else ""
+    return f"{told}. Unless `executors` is given, that is for heaps of more than {LARGEST_HEAP_MIB} MiB."
+
+
+def _shares(spark: Figures | None) -> str:
+    if not spark:
+        return ""
+    rest = f"Python {spark['python']} + margin {spark['margin']} = "
+    if "executors" not in spark:
+        return f"heap {spark['heap']} + JVM overhead {spark['overhead']} + {rest}"
+    driver, executor = (f"(heap {spark[jvm]['heap']} + JVM overhead {spark[jvm]['overhead']})" for jvm in _JVMS)
+    return f"driver {driver} + {spark['executors']} x {executor} + master and worker {spark['daemons']} + {rest}"
 
 
 def _price(price: Figures, first: Figures) -> str:

@@ -107,8 +107,7 @@ def spark_memory(task: str, limit_bytes: int, cores: int) -> SparkMemory:
     limit = limit_bytes // MIB
     python = PYTHON_PROCESS_MIB * (cores + 1)
     margin = math.ceil(limit * MARGIN_SHARE)
-    jvm = limit - python - margin
-    heap = min(jvm - SMALLEST_JVM_OVERHEAD_MIB, int(jvm / (1 + JVM_OVERHEAD_SHARE)))
+    heap, overhead = jvm(limit - python - margin)
     if heap < SMALLEST_HEAP_MIB:
         least = math.ceil((SMALLEST_HEAP_MIB + SMALLEST_JVM_OVERHEAD_MIB + python) / (1 - MARGIN_SHARE)) + 1
         raise JobError(
@@ -116,7 +115,13 @@ def spark_memory(task: str, limit_bytes: int, cores: int) -> SparkMemory:
             f"{cores} cores, and it needs {SMALLEST_HEAP_MIB} MiB. Ask for at least {human(least * MIB)}, "
             "or for fewer cores (each has a Python process)."
         )
-    return SparkMemory(heap=heap, overhead=jvm - heap, python=python, margin=margin)
+    return SparkMemory(heap=heap, overhead=overhead, python=python, margin=margin)
+
+
+def jvm(mib: int) -> tuple[int, int]:
+    """Heap and overhead of a JVM that has so much memory, in MiB."""
+    heap = min(mib - SMALLEST_JVM_OVERHEAD_MIB, int(mib / (1 + JVM_OVERHEAD_SHARE)))
+    return heap, mib - heap
 
 
 def why_not(job: Job, placement: Placement, pool: Pool) -> str:

@@ -1,4 +1,4 @@
-"""The spark-submit command line of Spark in one pod: one JVM, as many threads as the job has cores."""
+"""The spark-submit command line of Spark in one pod; here with one JVM, and as many threads as the job has cores."""
 
 from __future__ import annotations
 
@@ -13,12 +13,19 @@ TASK_FAILURES = 4
 """How often one Spark task may fail before the job does. `local[N]` alone would mean once."""
 
 SHUFFLE_PARTITIONS_PER_CORE = 4
+LOCAL_FOLDER = f"{SCRATCH_FOLDER}/spark"
+LOG_LEVEL = "WARN"
 
 DERIVED = {
     "spark.master": "cores",
     "spark.driver.memory": "memory",
     "spark.driver.cores": "cores",
     "spark.local.dir": "the pod's scratch volume",
+    "spark.executor.memory": "memory",
+    "spark.executor.cores": "executors",
+    "spark.executor.instances": "executors",
+    "spark.cores.max": "executors",
+    "spark.dynamicAllocation.enabled": "executors",
 }
 """Settings that follow from the job's size: by hand they would break the fit into pod and machine."""
 
@@ -52,22 +59,29 @@ def settings(task: str, cores: int, memory: SparkMemory, extra: Mapping[str, str
     """Spark's settings for a pod of this size; `extra` are the author's and win, except over what the size derives."""
     refuse_derived(task, extra, DERIVED)
     return {
+        **in_one_pod(cores),
         "spark.master": f"local[{cores},{TASK_FAILURES}]",
         "spark.driver.memory": f"{memory.heap}m",
-        "spark.local.dir": f"{SCRATCH_FOLDER}/spark",
+        "spark.local.dir": LOCAL_FOLDER,
+        **extra,
+    }
+
+
+def in_one_pod(cores: int) -> dict[str, str]:
+    """What holds wherever all of Spark is in one pod."""
+    return {
         # The default is a folder beside the program, where the image is read-only.
         "spark.sql.warehouse.dir": f"file:{SCRATCH_FOLDER}/warehouse",
-        # All of Spark is in this pod: nothing has to find it by name, and nothing outside it may connect.
+        # Nothing has to find it by name, and nothing outside the pod may connect.
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         # Nobody can reach the UI of a pod that lives for one job; it would only cost memory and start-up time.
         "spark.ui.enabled": "false",
-        "spark.log.level": "WARN",
+        "spark.log.level": LOG_LEVEL,
         "spark.sql.adaptive.enabled": "true",
         # The default of 200 is for a cluster: most of them would be empty files and scheduling here.
         "spark.sql.shuffle.partitions": str(SHUFFLE_PARTITIONS_PER_CORE * cores),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
-        **extra,
     }
 
 

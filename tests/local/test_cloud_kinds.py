@@ -82,6 +82,19 @@ def test_a_gpu(local: Any) -> None:
     assert any(f"visible: GPU-{node.metadata.name}-0" in line for line in log), log
 
 
+def test_spark_with_executors_in_its_one_pod(local: Any) -> None:
+    run = starts(local, "executors")
+    [pod] = local.wait_until(lambda: pods(local, f"{POOL_LABEL}=spot-small"), 90, "its pod runs")
+    ends(local, "executors", run, 180)
+    log = local.airflow.log("executors", run, "clean", 1)
+    for number in (0, 1):
+        assert any(f"Starting executor ID {number} on host 127.0.0.1" in line for line in log), log
+    assert any("Spark: 2 executors of 1 thread each" in line for line in log)
+    assert not any("standalone:" in line for line in log)
+    assert pod.spec.containers[0].resources.limits["memory"] == "4Gi"
+    cleaned(local)
+
+
 def test_spark_with_executors_on_machines_of_their_own(local: Any) -> None:
     run = starts(local, "spark_cluster")
     has_members(local, "executor", 2, 120)

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tidepool import capacity as capacity_document
-from tidepool import spark_conf
+from tidepool import spark_conf, spark_standalone
 from tidepool.explain import Part
 from tidepool.job import JobError
 from tidepool.operators.arguments import REFUSED
 from tidepool.operators.job_pod import JobPodOperator
-from tidepool.sizing import Placement, spark_memory
+from tidepool.sizing import Placement, SparkMemory, spark_memory
+from tidepool.spark_standalone import StandaloneMemory
 
 IMAGE = "spark"
 
@@ -31,9 +32,11 @@ OWNER_CONF = {
 
 
 class SparkPodOperator(JobPodOperator):
-    """Runs a PySpark program in one pod, with as much of the pod's memory for Spark's heap as fits.
+    """Runs a PySpark program in one pod, with as much of the pod's memory for Spark's heaps as fits.
 
     application: a file in the image: a name in /opt/tidepool/jobs, or `local:///…`. application_args: its arguments.
+    executors: that many JVMs beside the driver's, or 0 for all in one. Else one up to a heap of 64 GiB, and above that
+    executors of less than 32 GiB each.
     conf: Spark settings over tidepool's own. image: the capacity document's `spark` unless given.
     The other arguments are JobPodOperator's; only task_id and application are needed.
     """
@@ -47,6 +50,7 @@ class SparkPodOperator(JobPodOperator):
         application_args: Sequence[str] = (),
         conf: Mapping[str, str] | None = None,
         image: str | None = None,
+        executors: int | None = None,
         **kwargs: Any,
     ) -> None:
         task = kwargs.get("task_id", "")
@@ -62,6 +66,7 @@ class SparkPodOperator(JobPodOperator):
         self._application = file
         self._application_args = list(application_args)
         self._conf = {**capacity.spark_conf, **(conf or {})}
+        self._executors = executors
         self.arguments = self._command()
 
     def resize(self, placement: Placement, context: Any) -> None:
@@ -71,12 +76,21 @@ class SparkPodOperator(JobPodOperator):
 
     def parts(self) -> list[Part]:
         """The pod, with how its memory is shared out."""
-        memory = spark_memory(self.task_id, self.placement.memory_bytes, self.placement.cores)
-        return [dataclasses.replace(part, memory=memory) for part in super().parts()]
+        return [dataclasses.replace(part, memory=self._shares()) for part in super().parts()]
+
+    def _shares(self) -> SparkMemory | StandaloneMemory:
+        """How the memory of one JVM, or of driver and executors, is shared out."""
+        task, cores, limit = self.task_id, self.placement.cores, self.placement.memory_bytes
+        executors = spark_standalone.executor_count(task, self._executors, cores, limit)
+        return spark_standalone.memory(task, limit, cores, executors) if executors else spark_memory(task, limit, cores)
 
     def _command(self) -> list[str]:
-        cores, limit = self.placement.cores, self.placement.memory_bytes
-        memory = spark_memory(self.task_id, limit, cores)
-        settings = spark_conf.settings(self.task_id, cores, memory, self._conf)
+        cores, limit, shares = self.placement.cores, self.placement.memory_bytes, self._shares()
+        if isinstance(shares, StandaloneMemory):
+            submit = self._submit(spark_standalone.settings(self.task_id, cores, shares, self._conf))
+            return spark_standalone.command(cores, limit, shares, submit)
+        return self._submit(spark_conf.settings(self.task_id, cores, shares, self._conf))
+
+    def _submit(self, settings: Mapping[str, str]) -> list[str]:
         name = "{{ ti.dag_id }}.{{ ti.task_id }}"
         return spark_conf.spark_submit(name, self._application, self._application_args, {**settings, **OWNER_CONF})

@@ -8,6 +8,7 @@ from typing import Any
 from tidepool import capacity as capacity_document
 from tidepool import h2o_conf
 from tidepool.image import default_image
+from tidepool.operators import arguments
 from tidepool.operators.spark_pod import SparkPodOperator
 
 IMAGE = "h2o"
@@ -17,7 +18,7 @@ class SparklingWaterPodOperator(SparkPodOperator):
     """Runs a PySpark program with H2O inside Spark's JVM: `H2OContext.getOrCreate()` is the job's own H2O cluster.
 
     Its Spark is 3.5, the newest that Sparkling Water has. H2O's frames and models are in Spark's heap.
-    The arguments are SparkPodOperator's. image: the capacity document's `h2o` unless given.
+    The arguments are SparkPodOperator's, without `executors`. image: the capacity document's `h2o` unless given.
     """
 
     def __init__(
@@ -28,6 +29,9 @@ class SparklingWaterPodOperator(SparkPodOperator):
         image: str | None = None,
         **kwargs: Any,
     ) -> None:
+        task = kwargs.get("task_id", "")
+        arguments.check(task, kwargs, {"executors": "H2O is in Spark's one JVM"}, None)
         capacity = capacity_document.load()
-        image = default_image(kwargs.get("task_id", ""), IMAGE, capacity) if image is None else image
-        super().__init__(application=application, conf={**h2o_conf.SETTINGS, **(conf or {})}, image=image, **kwargs)
+        image = default_image(task, IMAGE, capacity) if image is None else image
+        conf = {**h2o_conf.SETTINGS, **(conf or {})}
+        super().__init__(application=application, conf=conf, image=image, **{**kwargs, "executors": 0})

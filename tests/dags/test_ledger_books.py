@@ -3,9 +3,10 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +18,7 @@ from tidepool.ledger.books import MARK, Books
 from tidepool.ledger.books_rows import day
 from tidepool.ledger.events import Event
 from tidepool.ledger.lives import lives
+from tidepool.ledger.migrations import run as migrations
 from tidepool.ledger.store import Store
 from tidepool.prices.book import Price, PriceBook
 
@@ -71,6 +73,29 @@ def check(store: Store, book: PriceBook, now: float, billing: Billing) -> None:
     days = rows(store, schema.days)
     assert {tuple(row.values())[:7]: row["picodollars"] for row in days} == {key: sum(by_day[key]) for key in by_day}
     assert sum(row["seconds"] for row in days) == pytest.approx(sum(row["seconds"] for row in found.values()))  # type: ignore[misc]
+    check_tasks(rows(store, schema.task_days), jobs.values())
+
+
+def check_tasks(found: list[dict[str, Any]], jobs: Iterable[dict[str, Any]]) -> None:
+    """What tasks did by day against their pods."""
+    held: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in jobs:
+        if row["queued"] is not None:
+            key = (day(int(row["queued"] * 1000)), row["dag"], row["task"], row["team"])
+            held.setdefault(key, []).append(row)
+    by_key = {tuple(row[name] for name in ("day", "dag", "task", "team")): row for row in found}
+    assert set(by_key) == set(held)
+    assert len(by_key) == len(found)
+    for key, pods in held.items():
+        row, bad = by_key[key], [pod for pod in pods if pod["cause"] != "ok" and pod["ended"] is not None]
+        ran = [pod["ended"] - pod["started"] for pod in pods if None not in (pod["ended"], pod["started"])]
+        known = [pod["usd"] for pod in pods if pod["usd"] is not None]
+        assert (row["runs"], row["pods"]) == (len({pod["run"] for pod in pods}), len(pods))
+        assert (row["failed"], row["ended"]) == (len(bad), len(ran))
+        assert row["ran_seconds"] == (pytest.approx(sum(ran)) if ran else None)
+        assert row["longest_seconds"] == max(ran, default=None)
+        assert row["usd"] == (pytest.approx(sum(known)) if known else None)
+        assert row["lost_usd"] == pytest.approx(sum(pod["usd"] or 0.0 for pod in bad))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -97,6 +122,20 @@ def test_both_databases_have_the_same_books(store: Store) -> None:
         store.record_all(history(chance))
         kept.update()
     check(store, BOOK, NOW, Billing())
+
+
+def test_books_that_an_older_version_kept_are_made_anew_with_what_tasks_did(url: str) -> None:
+    store = Store.open(url)
+    store.record_all(history(random.Random(11)))  # noqa: S311 - a repeatable one is wanted
+    books(store).update()
+    with store.writing(1) as connection:
+        migrations.downgrade(connection, "0004")
+    store.close()
+    again = Store.open(url)
+    assert rows(again, schema.task_days) == []
+    books(again).update()
+    check(again, BOOK, NOW, Billing())
+    again.close()
 
 
 def test_what_is_still_there_costs_more_as_time_goes_by(store: Store) -> None:

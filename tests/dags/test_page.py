@@ -4,6 +4,7 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
@@ -153,7 +154,7 @@ def test_no_name_becomes_markup_or_sql_on_any_page(name: str, store: Store) -> N
 def test_both_databases_show_the_same_pages(small: Store, postgres: str) -> None:
     other = Store.open(postgres)
     with small.reading() as source, other.writing(1) as target:
-        for table in (schema.machines, schema.jobs, schema.costs, schema.days):
+        for table in (schema.machines, schema.jobs, schema.costs, schema.days, schema.task_days):
             target.execute(sa.delete(table))
             target.execute(sa.insert(table), [dict(row) for row in source.execute(sa.select(table)).mappings()])
     queries_ = {"dag": "flights_daily", "task": "model", "search": "a", "from": "2026-11-12"}
@@ -469,3 +470,19 @@ def test_waste_is_what_failed_and_what_was_not_used(tmp_path: Path) -> None:
     assert found["bad"].failed == 1
     assert found["good"].unused == pytest.approx(0.75 * (found["good"].usd or 0))
     store.close()
+
+
+def test_a_task_is_shown_with_what_its_days_have_together(tmp_path: Path) -> None:
+    day, told = 86_400.0, machine("i-1", 0, 0, 3 * 86_400.0)
+    for uid, since, until in (("a", 0.0, 1000.0), ("b", day, day + 3000), ("c", 2 * day, None)):
+        told += [replace(each, task="task", run=uid) for each in pod(uid, "i-1", since, since, until)]
+    store = opened(tmp_path, told, 2 * day + 100)
+    with store.reading() as connection:
+        [task], count = queries.tasks(connection, EPOCH, "time", "TASK", 10, 0)
+        [first], _ = queries.tasks(connection, Period(EPOCH.first, EPOCH.first), "time", "", 10, 0)
+        trend = queries.trends(connection, EPOCH, [("d", "task")])
+    store.close()
+    assert (count, task.team, task.runs, task.pods, task.failed) == (1, "t", 3, 3, 0)
+    assert (task.mean, task.longest, first.longest) == (2000, 3000, 1000)
+    assert task.usd == pytest.approx((1000 + 3000 + 100) * 0.036 / 3600)
+    assert trend["d", "task"] == [*(pytest.approx(each * 0.036 / 3600) for each in (1000, 3000, 100)), None]

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from tidepool.ledger import books_days, schema
+from tidepool.ledger import books_days, books_tasks, schema
 from tidepool.ledger.attribution import Billing, Window, attribute
 from tidepool.ledger.books_rows import cost_rows, job_rows, machine_row
 from tidepool.ledger.events import Event
@@ -232,5 +232,7 @@ def fill(store: Store, events: Iterator[Event], now: float = LAST) -> None:
         ):
             for start in range(0, len(rows), 5000):
                 connection.execute(sa.insert(table_), rows[start : start + 5000])
-        books_days.add_up(connection, connection.scalars(sa.select(schema.costs.c.day).distinct()).all())
+        days = connection.scalars(sa.select(schema.costs.c.day).distinct()).all()
+        books_days.add_up(connection, days)
+        books_tasks.add_up(connection, days)
         connection.exec_driver_sql("ANALYZE")

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tidepool.ledger import books_days, schema
+from tidepool.ledger import books_days, books_tasks, schema
 from tidepool.ledger.attribution import SYSTEM_POOLS, Billing, Window, attribute
 from tidepool.ledger.books_cursor import Cursor
 from tidepool.ledger.books_rows import cost_rows, job_rows, machine_row
@@ -171,22 +171,26 @@ class Books:
             rows = [machine_row(each, self._book, self._billing, now) for each in own.machines.values()]
             booked = list(cost_rows(parts))
             changed = books_days.changed(connection, machines, booked, rows)
-            used = _used(connection, [pod.uid for pod in jobs])
+            uids = [pod.uid for pod in jobs]
+            used = _used(connection, uids)
+            pod_rows = [{**row, **used.get(row["pod_uid"], _UNUSED)} for row in job_rows(jobs, own, parts)]
+            changed_tasks = books_tasks.changed(connection, uids, pod_rows)
             for table, column, subjects in (
                 (schema.costs, schema.costs.c.machine, machines),
                 (schema.machines, schema.machines.c.machine, machines),
-                (schema.jobs, schema.jobs.c.pod_uid, [pod.uid for pod in jobs]),
+                (schema.jobs, schema.jobs.c.pod_uid, uids),
             ):
                 for some in _chunks(subjects, 1000):
                     connection.execute(sa.delete(table).where(column.in_(some)))
             for table, new in (
                 (schema.costs, booked),
                 (schema.machines, rows),
-                (schema.jobs, [{**row, **used.get(row["pod_uid"], _UNUSED)} for row in job_rows(jobs, own, parts)]),
+                (schema.jobs, pod_rows),
             ):
                 if new:
                     connection.execute(sa.insert(table), new)
             books_days.add_up(connection, changed)
+            books_tasks.add_up(connection, changed_tasks)
         return len(jobs)
 
 

@@ -147,3 +147,16 @@ days = Table(
 )
 """The costs of a day added up over machines and pods. on_demand_usd: what the same hours had cost on demand, where
 that price is known."""
+
+task_days = Table(
+    "tidepool_task_days",
+    metadata,
+    *(Column(name, Text, nullable=False) for name in ("day", "dag", "task", "team")),
+    *(Column(name, BigInteger, nullable=False) for name in ("runs", "pods", "failed", "ended")),
+    *_times("ran_seconds longest_seconds usd"),
+    *(Column(name, Float(53), nullable=False) for name in ("lost_usd", "unused_usd")),
+    Index("tidepool_task_days_day", "day"),
+)
+"""The jobs that were queued on a day, added up by task. ran_seconds, longest_seconds: of the `ended` pods that ran and
+are over. A run counts on each day on which it had a pod queued. usd: null where no price of them is known; lost_usd and
+unused_usd: what was paid for attempts that came to nothing, and for what good ones asked for and did not use."""

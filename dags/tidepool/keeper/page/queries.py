@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from datetime import timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -16,9 +17,10 @@ from tidepool.outcome import Cause
 Order = Literal["waste", "cost", "time"]
 GROUPS = ("team", "dag", "pool")
 TRENDS = 12
-"""Points of a job's trend."""
+"""Points of a job's trend at most."""
 
 _costs, _days, _jobs, _machines = schema.costs.c, schema.days.c, schema.jobs.c, schema.machines.c
+_tasks = schema.task_days.c
 _DOUBLE = sa.Float(53)
 
 
@@ -38,7 +40,8 @@ class Sum:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """All pods of one task in the period. seconds: that they ran; longest and mean: of those that are over.
+    """All pods of one task in the period. runs: a run counts on each of its days. longest and mean: seconds that pods
+    ran, of those that are over.
 
     usd: None where no price is known. lost: of attempts that came to nothing. unused: of good ones, for what was
     measured and not used.
@@ -194,55 +197,37 @@ def tasks(
     connection: sa.Connection, period: Period, order: Order, search: str, limit: int, offset: int
 ) -> tuple[list[Task], int]:
     """A page of tasks, and how many there are. search: part of the DAG's, task's or team's name."""
-    good = _jobs.cause == Cause.OK.value
-    ran = _jobs.ended - _jobs.started
-    failed = sa.and_(~good, _jobs.ended.is_not(None))
-    lost = sa.func.sum(sa.case((failed, sa.func.coalesce(_jobs.usd, 0.0)), else_=0.0))
-    unused = sa.func.sum(sa.case((good, sa.func.coalesce(_jobs.usd, 0.0) * _unused()), else_=0.0))
-    usd = sa.func.sum(_jobs.usd)
-    orders = {"waste": lost + unused, "cost": usd, "time": sa.func.max(ran)}
-    grouped = (
-        sa.select(
-            _jobs.dag,
-            _jobs.task,
-            sa.func.max(_jobs.team),
-            sa.func.count(_jobs.run.distinct()),
-            sa.func.count(),
-            sa.func.sum(sa.case((failed, 1), else_=0)),
-            sa.func.avg(ran),
-            sa.func.max(ran),
-            usd,
-            lost,
-            unused,
-        )
-        .where(_queued(period), *_search(search))
-        .group_by(_jobs.dag, _jobs.task)
-    )
-    ordered = grouped.order_by(sa.func.coalesce(orders[order], 0).desc(), _jobs.dag, _jobs.task)
+    lost, unused, usd = (sa.func.sum(column) for column in (_tasks.lost_usd, _tasks.unused_usd, _tasks.usd))
+    longest = sa.func.max(_tasks.longest_seconds)
+    orders = {"waste": lost + unused, "cost": usd, "time": longest}
+    mean = sa.func.sum(_tasks.ran_seconds) / sa.func.nullif(sa.func.sum(_tasks.ended), 0)
+    counts = (sa.cast(sa.func.sum(column), sa.BigInteger) for column in (_tasks.runs, _tasks.pods, _tasks.failed))
+    named = (_tasks.dag, _tasks.task)
+    columns: tuple[Any, ...] = (*named, sa.func.max(_tasks.team), *counts, mean, longest, usd, lost, unused)
+    grouped = sa.select(*columns).where(_in(period, _tasks), *_search(search)).group_by(*named)
+    ordered = grouped.order_by(sa.func.coalesce(orders[order], 0).desc(), *named)
     rows = connection.execute(ordered.limit(limit).offset(offset)).all()
-    named = sa.select(_jobs.dag, _jobs.task).where(_queued(period), *_search(search)).distinct()
-    count = connection.scalar(sa.select(sa.func.count()).select_from(named.subquery()))
+    count = connection.scalar(sa.select(sa.func.count()).select_from(grouped.with_only_columns(*named).subquery()))
     return [Task(*row) for row in rows], int(count or 0)
 
 
 def trends(
     connection: sa.Connection, period: Period, names: Sequence[tuple[str, str]]
 ) -> dict[tuple[str, str], list[float | None]]:
-    """What each run of these tasks cost on average, in TRENDS parts of the period; None where none ran."""
+    """What each run of these tasks cost on average, in TRENDS parts of the period (a day at least); None where none
+    ran."""
     if not names:
         return {}
-    step = period.days * 86_400 // TRENDS
-    part = (sa.cast(_jobs.queued, sa.BigInteger) - int(period.since)) // step
+    parts = min(TRENDS, period.days)
+    ends = [period.first + timedelta(period.days * (number + 1) // parts) for number in range(parts)]
+    part = sa.case(*((_tasks.day < end.isoformat(), number) for number, end in enumerate(ends)))
     chosen = (
-        sa.select(_jobs.dag, _jobs.task, part, sa.func.sum(_jobs.usd) / sa.func.count(_jobs.run.distinct()))
-        .where(_queued(period), sa.tuple_(_jobs.dag, _jobs.task).in_(list(names)))
-        .group_by(_jobs.dag, _jobs.task, part)
-        .order_by(part)
+        sa.select(_tasks.dag, _tasks.task, part, sa.func.sum(_tasks.usd) / sa.func.sum(_tasks.runs))
+        .where(_in(period, _tasks), sa.tuple_(_tasks.dag, _tasks.task).in_(list(names)))
+        .group_by(_tasks.dag, _tasks.task, part)
     )
-    found: dict[tuple[str, str], dict[int, float]] = {}
-    for dag, task, number, usd in connection.execute(chosen):
-        found.setdefault((dag, task), {})[min(max(int(number), 0), TRENDS - 1)] = float(usd or 0.0)
-    return {name: [found.get(name, {}).get(part) for part in range(TRENDS)] for name in names}
+    found = {(dag, task, number): float(usd or 0.0) for dag, task, number, usd in connection.execute(chosen)}
+    return {name: [found.get((*name, number)) for number in range(parts)] for name in names}
 
 
 def runs(
@@ -376,8 +361,10 @@ def _is_unknown(seconds: float, unpriced: float) -> bool:
     return seconds > 0 and unpriced >= seconds * (1 - 1e-12)
 
 
-def _in(period: Period) -> sa.ColumnElement[bool]:
-    return _days.day.between(period.first.isoformat(), period.last.isoformat())
+def _in(period: Period, of: Any = _days) -> sa.ColumnElement[bool]:
+    """Of the rows by day of a table."""
+    is_in: sa.ColumnElement[bool] = of.day.between(period.first.isoformat(), period.last.isoformat())
+    return is_in
 
 
 def _queued(period: Period) -> sa.ColumnElement[bool]:
@@ -393,15 +380,4 @@ def _abandoned() -> sa.ColumnElement[bool]:
 def _search(text: str) -> list[sa.ColumnElement[bool]]:
     if not text:
         return []
-    return [sa.or_(*(column.icontains(text, autoescape=True) for column in (_jobs.dag, _jobs.task, _jobs.team)))]
-
-
-def _unused() -> sa.ColumnElement[Any]:
-    """The share of what a pod asked for and did not use, by CPU or memory, whichever it used more of; 0 where that
-    was not measured."""
-    asked = sa.cast(_jobs.cpu_millis, _DOUBLE) / 1000 * (_jobs.ended - _jobs.started)
-    cpu = _jobs.cpu_seconds_used / sa.func.nullif(asked, 0.0)
-    memory = sa.cast(_jobs.memory_p99_bytes, _DOUBLE) / sa.func.nullif(_jobs.memory_bytes, 0)
-    return sa.case(
-        (sa.or_(cpu.is_(None), memory.is_(None), cpu >= 1, memory >= 1), 0.0), (cpu > memory, 1 - cpu), else_=1 - memory
-    )
+    return [sa.or_(*(column.icontains(text, autoescape=True) for column in (_tasks.dag, _tasks.task, _tasks.team)))]

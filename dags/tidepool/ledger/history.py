@@ -112,7 +112,7 @@ def overhead(store: Store, since_day: str) -> float | None:
         .group_by(costs.c.category)
     )
     with store.reading() as connection:
-        found = {category: float(money or 0) for category, money in connection.execute(chosen).tuples()}
+        found = {row[0]: float(row[1] or 0) for row in connection.execute(chosen)}
     held = found.get(JOB, 0.0) + found.get(PULL, 0.0)
     return (found.get(BOOT, 0.0) + found.get(IDLE, 0.0)) / held if held else None
 
@@ -127,7 +127,7 @@ def spent(store: Store, since_day: str) -> list[Spent]:
         .group_by(costs.c.team, costs.c.dag)
     )
     with store.reading() as connection:
-        rows = connection.execute(chosen).tuples().all()
+        rows = connection.execute(chosen).all()
     return [
         Spent(team, dag, float(money or 0) / _PICODOLLARS, float(unpriced or 0)) for team, dag, money, unpriced in rows
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,16 @@ class Baker:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
         self.cache = cache
+        self.edits: Callable[[], None] = lambda: None
         self.built: list[str] = []
         monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
         monkeypatch.setattr(golden, "_containerd_version", lambda: "containerd 1")
         monkeypatch.setattr(golden, "Builder", lambda _: self)
         monkeypatch.setattr(golden, "_bake", self._bake)
 
-    def build(self, name: str) -> None:
+    def build(self, name: str) -> str:
         self.built.append(name)
+        return images.reference(name)
 
     def build_pause(self) -> None:
         pass
@@ -34,6 +37,7 @@ class Baker:
         return sorted(each.name for each in (self.cache / "tidepool" / "golden").iterdir())
 
     def _bake(self, builder: Any, references: dict[str, str], archives: Path, folder: Path) -> None:
+        self.edits()
         folder.mkdir(parents=True)
         said = {"images": references, "containerd": "containerd 1"}
         (folder / "complete").write_text(json.dumps(said))
@@ -67,6 +71,15 @@ def test_an_image_whose_sources_have_changed_is_not_offered(baker: Baker, monkey
     baker.built.clear()
     golden.golden_root(Progress(), ["dask"])
     assert "dask" in baker.built
+
+
+def test_an_image_whose_sources_change_while_it_is_baked_is_there_as_it_was(
+    baker: Baker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = images.reference
+    baker.edits = lambda: monkeypatch.setattr(images, "reference", lambda name: before(name) + "changed")
+    root = golden.golden_root(Progress(), ["dask"])
+    assert root.images == {name: before(name) for name in ("dask", "hdfs", "spark")}
 
 
 def test_a_root_of_another_containerd_or_of_an_up_that_was_cut_off_is_not_taken(

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import sqlalchemy
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="tidepool-tests-airflow-")
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
+from tests import postgres
 from tidepool import capacity as document
 from tidepool.capacity import Architecture, Capacity, Lake, Market, Pool, Taint, Tenant
 from tidepool.ledger.store import Store
@@ -126,33 +125,14 @@ def kubernetes(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPa
     return Kubernetes()
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL of its own, on a socket in a folder; its URL."""
+@pytest.fixture(name="postgres", scope="session")
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL of the tests' own; its URL."""
     pytest.importorskip("psycopg", reason="no driver for PostgreSQL")
-    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"))), os.environ.get("PATH", "")]
-    initdb, control = (shutil.which(name, path=os.pathsep.join(places)) for name in ("initdb", "pg_ctl"))
-    if not initdb or not control:
-        pytest.skip("no PostgreSQL server here")
-    # It refuses to run as root, and a socket's path may have 107 bytes.
-    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/tidepool-pg.XXXXXX"], text=True).strip())  # noqa: S108
-    user = {"user": "nobody"} if os.geteuid() == 0 else {}
-    if user:
-        shutil.chown(folder, "nobody")
-
-    def call(*command: str) -> None:
-        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **user)  # type: ignore[call-overload]
-
-    try:
-        call(initdb, "-D", f"{folder}/db", "-A", "trust", "-U", "tester")
-        options = f"-c listen_addresses='' -c unix_socket_directories={folder}"
-        call(control, "-D", f"{folder}/db", "-o", options, "-l", f"{folder}/log", "-w", "start")
-        try:
-            yield f"postgresql+psycopg://tester@/postgres?host={folder}"
-        finally:
-            call(control, "-D", f"{folder}/db", "-m", "immediate", "-w", "stop")
-    finally:
-        shutil.rmtree(folder)
+    with postgres.running() as server:
+        if server is None:
+            pytest.skip("no PostgreSQL server here")
+        yield server.url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

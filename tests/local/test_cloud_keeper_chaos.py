@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -30,6 +29,7 @@ import pytest
 
 from infra.local import paths
 from infra.local.supervisor import Program
+from tests import postgres
 from tests.local.account import Account, Pod
 from tidepool import pod as pods
 from tidepool.ledger import tail
@@ -143,39 +143,28 @@ def postgresql(local: Any) -> Iterator[str]:
 
     Empty where no server is installed.
     """
-    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"))), os.environ.get("PATH", "")]
-    initdb, server = (shutil.which(name, path=os.pathsep.join(places)) for name in ("initdb", "postgres"))
-    if not (initdb and server):
-        yield ""
-        return
-    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/tidepool-pg.XXXXXX"], text=True).strip())  # noqa: S108
-    nobody = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")  # it refuses to run as root
-    shutil.chown(folder, "nobody")
-    subprocess.run(
-        [*nobody, initdb, "-D", f"{folder}/db", "-A", "trust", "-U", "tester"], check=True, stdout=subprocess.DEVNULL
-    )
-    quiet = ("-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}")
-    url = f"postgresql+psycopg://tester@/postgres?host={folder}"
-    state = local.cloud.state
-    keeper = ("--kubeconfig", f"{state}/keeper.kubeconfig", "--capacity", str(local.cloud.capacity))
-    keeper += ("--database", url, "--lease", "", "--dry-run")
-    programs = [
-        Program("postgresql", (*nobody, server, "-D", f"{folder}/db", *quiet), {}, folder),
-        Program(NAMES[True], (sys.executable, "-m", "tidepool.keeper", *keeper), {}, paths.REPOSITORY),
-    ]
-    supervisor = local.cloud.supervisor
-    try:
-        supervisor.start(programs)
-        local.wait_until(lambda: local.pid("postgresql"), 30, "PostgreSQL runs")
-        yield url
-    finally:
-        for program in reversed(programs):
-            with contextlib.suppress(Exception):  # it may be about to start again
-                supervisor._rpc.stopProcess(program.name)
-            with contextlib.suppress(Exception):
-                supervisor._rpc.removeProcessGroup(program.name)
-            (supervisor._programs / f"{program.name}.conf").unlink(missing_ok=True)
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres.made() as server:
+        if server is None:
+            yield ""
+            return
+        state, supervisor = local.cloud.state, local.cloud.supervisor
+        keeper = ("--kubeconfig", f"{state}/keeper.kubeconfig", "--capacity", str(local.cloud.capacity))
+        keeper += ("--database", server.url, "--lease", "", "--dry-run")
+        programs = [
+            Program("postgresql", server.command, {}, server.folder),
+            Program(NAMES[True], (sys.executable, "-m", "tidepool.keeper", *keeper), {}, paths.REPOSITORY),
+        ]
+        try:
+            supervisor.start(programs)
+            local.wait_until(lambda: local.pid("postgresql"), 30, "PostgreSQL runs")
+            yield server.url
+        finally:
+            for program in reversed(programs):
+                with contextlib.suppress(Exception):  # it may be about to start again
+                    supervisor._rpc.stopProcess(program.name)
+                with contextlib.suppress(Exception):
+                    supervisor._rpc.removeProcessGroup(program.name)
+                (supervisor._programs / f"{program.name}.conf").unlink(missing_ok=True)
 
 
 def recorded(url: str) -> list[Event]:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra import versions
 from infra.local import api_server, paths, toolchain
+
+_FIRST = ("PriorityClass", "Namespace", "ServiceAccount", "ConfigMap")
+
+
+def first_things_first(manifests: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """In an order in which they can be applied: a program registers what does not wait for each other in any order."""
+    order = {kind: place for place, kind in enumerate(_FIRST)}
+    return sorted(manifests, key=lambda each: order.get(each["kind"], len(order)))
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import random
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -35,6 +34,7 @@ from kubernetes import client, config
 from urllib3.exceptions import HTTPError
 
 from infra.local.world_kubernetes import ApiServer
+from tests import postgres
 from tests.local.account import Pod
 from tests.local.test_cloud_keeper_chaos import check_pods, lost, recorded
 from tests.seam.api_server import started
@@ -204,27 +204,17 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[Part | None]:
-    """A PostgreSQL that is started again whenever it dies, if its server is installed; its folder is its process'."""
-    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"))), os.environ.get("PATH", "")]
-    initdb, server = (shutil.which(name, path=os.pathsep.join(places)) for name in ("initdb", "postgres"))
-    if not (initdb and server):
-        yield None
-        return
-    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/tidepool-pg.XXXXXX"], text=True).strip())  # noqa: S108
-    nobody: list[str] = []
-    if os.geteuid() == 0:  # which it refuses to run as
-        nobody = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"]
-        shutil.chown(folder, "nobody")
-    make = [*nobody, initdb, "-D", f"{folder}/db", "-A", "trust", "-U", "tester"]
-    subprocess.run(make, check=True, stdout=subprocess.DEVNULL)
-    options = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}"]
-    part = Part("postgresql", [*nobody, server, "-D", f"{folder}/db", *options], folder / "log")
-    try:
-        yield part
-    finally:
-        part.end()
-        shutil.rmtree(folder)
+def postgresql() -> Iterator[tuple[Part, str] | None]:
+    """A PostgreSQL that is started again whenever it dies, and its URL; None where its server is not installed."""
+    with postgres.made() as server:
+        if server is None:
+            yield None
+            return
+        part = Part("postgresql", list(server.command), server.folder / "log")
+        try:
+            yield part, server.url
+        finally:
+            part.end()
 
 
 def keeper(name: str, kubeconfig: Path, database: str, airflow: str, folder: Path, *more: str) -> Part:
@@ -243,7 +233,7 @@ def revive_api_server(log: Path) -> Part:
 
 
 def test_no_event_is_lost_or_doubled_and_only_orphans_are_removed_whatever_dies(
-    kubeconfig: Path, postgresql: Part | None, tmp_path: Path
+    kubeconfig: Path, postgresql: tuple[Part, str] | None, tmp_path: Path
 ) -> None:
     seed = int(os.environ.get("TIDEPOOL_CHAOS_SEED") or SEED)
     print(f"TIDEPOOL_CHAOS_SEED={seed}")
@@ -258,9 +248,9 @@ def test_no_event_is_lost_or_doubled_and_only_orphans_are_removed_whatever_dies(
         keeper("keeper", kubeconfig, ledgers[0], url, tmp_path),
     ]
     if postgresql is not None:
-        address = f"postgresql+psycopg://tester@/postgres?host={Path(postgresql._log).parent}"
+        part, address = postgresql
         ledgers.append(address)
-        parts += [postgresql, keeper("second", kubeconfig, address, url, tmp_path, "--lease", "", "--dry-run")]
+        parts += [part, keeper("second", kubeconfig, address, url, tmp_path, "--lease", "", "--dry-run")]
     cluster = Cluster(kubeconfig)
     store = Store.open(ledgers[0])  # as what records machines does, beside the keeper
     begin = time.time()

@@ -17,13 +17,12 @@ from infra.services.tenants import Tenants
 from infra.settings import model
 from tests.infra import recording
 from tests.infra.releases import RANDOM, SYSTEM
-from tests.seam.api_server import started
+from tests.seam.api_server import first_things_first, started
 
 pytestmark = pytest.mark.local_cloud
 
 TEAM, PLATFORM, OTHERS = "tidepool-research", "tidepool", "default"
 ACCOUNT = f"system:serviceaccount:{PLATFORM}:keeper"
-FIRST = ("PriorityClass", "Namespace", "ServiceAccount", "ConfigMap")
 
 MAY = [
     *(("", resource, verb, "") for resource in ("nodes", "pods") for verb in ("get", "list", "watch")),
@@ -61,17 +60,12 @@ def manifests() -> list[dict[str, Any]]:
     return [plain(dict(each.inputs)) for each in recording.made_by(program, computed=RANDOM) if "kind" in each.inputs]
 
 
-def first_things_first(manifest: dict[str, Any]) -> int:
-    """Its place: the program registers what does not wait for each other in any order."""
-    return FIRST.index(manifest["kind"]) if manifest["kind"] in FIRST else len(FIRST)
-
-
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, manifests: list[dict[str, Any]]) -> Iterator[client.ApiClient]:
     """All objects are there: every one was accepted."""
     with started(tmp_path_factory.mktemp("cluster")) as kubeconfig:
         server = ApiServer(kubeconfig, seconds=60)
-        for manifest in sorted(manifests, key=first_things_first):
+        for manifest in first_things_first(manifests):
             server.apply(manifest)
         yield config.new_client_from_config(str(kubeconfig))
 

@@ -20,13 +20,12 @@ from infra.services.priority import PriorityClasses
 from infra.settings import model
 from tests.infra import recording
 from tests.infra.releases import RANDOM, SYSTEM
-from tests.seam.api_server import started
+from tests.seam.api_server import first_things_first, started
 from tidepool.capacity import Capacity, Tenant, dumps
 
 pytestmark = pytest.mark.local_cloud
 
 DOCUMENT = dumps(Capacity("test", {"default": Tenant("tidepool-default", "job")}, "default", {}, 60, {}))
-FIRST = ("PriorityClass", "Namespace", "ServiceAccount")
 
 
 def program() -> None:
@@ -55,17 +54,12 @@ def manifests() -> list[dict[str, Any]]:
     return [plain(dict(each.inputs)) for each in made if "kind" in each.inputs]
 
 
-def first_things_first(manifest: dict[str, Any]) -> int:
-    """Its place: the program registers what does not wait for each other in any order."""
-    return FIRST.index(manifest["kind"]) if manifest["kind"] in FIRST else len(FIRST)
-
-
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory, manifests: list[dict[str, Any]]) -> Iterator[client.CoreV1Api]:
     """All objects are there: every one was accepted."""
     with started(tmp_path_factory.mktemp("cluster")) as kubeconfig:
         server = ApiServer(kubeconfig, seconds=60)
-        for manifest in sorted(manifests, key=first_things_first):
+        for manifest in first_things_first(manifests):
             server.apply(manifest)
         yield client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
 

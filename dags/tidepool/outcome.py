@@ -315,7 +315,7 @@ def _pending(seen: Seen, status: Object, waiting: Object) -> Outcome:
         buyer = _event(seen, "NotTriggerScaleUp", "FailedScaleUp")
         return Outcome(Cause.UNSCHEDULABLE, f"{told}; the autoscaler: {buyer}" if buyer else told)
     if seen.gone:
-        return Outcome(Cause.UNKNOWN, "the pod is gone before it started, and nothing says why")
+        return _drained(seen) or Outcome(Cause.UNKNOWN, "the pod is gone before it started, and nothing says why")
     if _event(seen, "Pulling") and not _event(seen, "Pulled"):
         return Outcome(Cause.IMAGE_PULL, f"still pulling: {_event(seen, 'Failed', 'Pulling')}")
     why = _event(seen, "FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox", "Failed")
@@ -329,6 +329,8 @@ def _vanished(seen: Seen, status: Object) -> Outcome:
         return found
     if _deleted(seen):
         return Outcome(Cause.CANCELLED, "the pod was deleted")
+    if drained := _drained(seen):
+        return drained
     phase, machine = status.get("phase", "Unknown"), _machine(seen)
     if phase == "Failed":
         return Outcome(Cause.UNKNOWN, f"the pod failed on machine {machine}, and nothing says why")
@@ -343,6 +345,13 @@ def _notice(seen: Seen) -> Outcome | None:
         return Outcome(Cause.SPOT_RECLAIM, f"its machine {_machine(seen)} was taken back (taint {taint})")
     told = _event(seen, "SpotInterruption", "SpotInterrupted")
     return Outcome(Cause.SPOT_RECLAIM, f"its machine {_machine(seen)} was taken back: {told}") if told else None
+
+
+def _drained(seen: Seen) -> Outcome | None:
+    """A pod of which no end was seen was evicted where its machine is being emptied: nobody deletes pods meanwhile."""
+    if not ((seen.node or {}).get("spec") or {}).get("unschedulable"):
+        return None
+    return Outcome(Cause.EVICTED, f"the pod is gone, and its machine {_machine(seen)} is cordoned: it was drained")
 
 
 def _drain(seen: Seen) -> str:

@@ -227,6 +227,21 @@ def test_a_worker_that_has_to_go_is_not_a_task_that_was_cancelled(
     assert caught.value.cause is cause
 
 
+@pytest.mark.parametrize(
+    "said",
+    [EOFError("the worker was killed"), BrokenPipeError(), {"r": {"clean": None}}, {"r": {"clean": "queued"}}],
+    ids=["no worker", "no worker's socket", "reset by a new scheduler", "queued again"],
+)
+def test_an_attempt_that_nobody_hears_of_leaves_what_it_has_done_to_the_next(kubernetes: Kubernetes, said: Any) -> None:
+    orphan = context()
+    orphan["ti"].get_task_states.side_effect = [said] if isinstance(said, dict) else said
+    task(kubernetes).execute(orphan)
+    assert [pod.status.phase for pod in kubernetes.pods.values()] == ["Succeeded"]
+    task(kubernetes).execute(context(2))
+    assert len(kubernetes.created) == 1
+    assert kubernetes.pods == {}
+
+
 @pytest.fixture
 def quota(kubernetes: Kubernetes, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> str:
     """A team's quota that is used up for 100 seconds, in the API server's words."""

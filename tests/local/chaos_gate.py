@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import re
+import select
 import socket
 import ssl
 import threading
@@ -52,13 +53,13 @@ class Stop:
     peer: int = 0
 
     def hold(self, peer: int) -> bool:
-        """Wait until told; whether to pass it on."""
-        if not self.reached.is_set():
-            self.peer = peer
-            self.reached.set()
-            self.told.wait(HELD_SECONDS)
-            return not self.lost
-        return True
+        """Wait until told; whether to pass it on. What is asked again meanwhile waits too."""
+        if self.told.is_set():
+            return True
+        self.peer = peer
+        self.reached.set()
+        self.told.wait(HELD_SECONDS)
+        return not self.lost
 
     def release(self, lost: bool = False) -> None:
         """Let it go on, or lose it."""
@@ -240,9 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
         gate = self.server.gate
         is_create = self.command == "POST" and body is not None and body.get("kind") == "Pod"
         is_look = self.command == "GET" and urlsplit(self.path).path.rpartition("/")[2] in gate._names
-        if is_create and stop.at == "create" and not stop.hold(peer):
-            raise _Lost
-        if self.command == "DELETE" and stop.at == "delete" and not stop.hold(peer):
+        is_held = (is_create and stop.at == "create") or (self.command == "DELETE" and stop.at == "delete")
+        if is_held and (not stop.hold(peer) or self._is_given_up()):
             raise _Lost
         if is_create:
             raw = json.dumps(gate.changed(key, body)).encode()
@@ -257,6 +257,10 @@ class _Handler(BaseHTTPRequestHandler):
             if gate.is_losing(key):
                 raise _Lost
             self._relay(answer)
+
+    def _is_given_up(self) -> bool:
+        """Whether the client has hung up, as one does that has waited long enough: an API server drops it then."""
+        return bool(select.select([self.connection], [], [], 0)[0])
 
     def _forward(self, raw: bytes) -> None:
         with contextlib.closing(self._ask(raw)) as answer:

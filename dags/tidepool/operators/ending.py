@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 STOPPED = "the task was stopped: it was cleared or marked"
 WORKER_STOPPED = Outcome(Cause.EVICTED, "its Airflow worker was told to stop, and Airflow still wants the task")
 
+_ANOTHER_COMES = {None, "scheduled", "queued", "restarting", "up_for_retry"}
+"""A task's states between two attempts."""
+
 VERDICT_SECONDS, VERDICT_INTERVAL = 60.0, 5.0
 """A container that got a signal on a machine that seems well: a machine that goes down is not ready within 40 s."""
 
@@ -55,15 +58,30 @@ def of_error(
 def of_stop(context: Any) -> Outcome:
     """Why a task was told to stop: Airflow no longer wants it, or only its worker has to go."""
     try:
-        ti = context["ti"]
-        states = ti.get_task_states(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[context["run_id"]], map_index=ti.map_index
-        )
-        if any(state == "running" for run in states.values() for state in run.values()):
+        if "running" in _states(context):
             return WORKER_STOPPED
     except Exception as error:  # noqa: BLE001 - without an answer it counts as what people do
         log.debug("the task's state cannot be read: %s", error)
     return Outcome(Cause.CANCELLED, STOPPED)
+
+
+def is_given_up(context: Any) -> bool:
+    """Whether nobody hears of this attempt's end any more: its worker was killed, or Airflow awaits another attempt."""
+    try:
+        return not _ANOTHER_COMES.isdisjoint(_states(context))
+    except (OSError, EOFError):  # the worker that a task speaks through
+        return True
+    except Exception as error:  # noqa: BLE001 - without an answer it is as usual
+        log.debug("the task's state cannot be read: %s", error)
+        return False
+
+
+def _states(context: Any) -> set[str | None]:
+    ti = context["ti"]
+    states = ti.get_task_states(
+        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[context["run_id"]], map_index=ti.map_index
+    )
+    return {state for run in states.values() for state in run.values()}
 
 
 def _verdict(api: CoreV1Api, seen: Seen) -> Outcome:

@@ -167,7 +167,9 @@ class JobPodOperator(KubernetesPodOperator):
     @cached_property
     def pod_manager(self) -> JobPodManager:
         """The pod manager that outlasts an outage of the API server."""
-        return JobPodManager(kube_client=self.client, callbacks=self.callbacks)
+        manager = JobPodManager(kube_client=self.client, callbacks=self.callbacks)
+        manager.leaves = self._leaves
+        return manager
 
     @cached_property
     def breakers(self) -> Breakers:
@@ -380,6 +382,16 @@ class JobPodOperator(KubernetesPodOperator):
         if not is_deleted and pod is not None:
             self.patch_already_checked(pod, reraise=False)
         return is_deleted
+
+    def _leaves(self, pod: V1Pod) -> bool:
+        """Whether the pod is for the attempt after this one, which finds what it has done: this one is a leftover."""
+        if self._killed or self._context is None:
+            return False
+        is_taken = reattach.is_held_by_later_attempt(self.client, pod, self._attempt)
+        if is_taken or ending.is_given_up(self._context):
+            self.log.info("Leaving pod %s to the next attempt", pod.metadata.name)
+            return True
+        return False
 
     def on_kill(self) -> None:
         """Delete the pod, unless a later attempt has taken it over: this one is a leftover of a lost scheduler."""

@@ -51,6 +51,9 @@ def outlast(call: Callable[[], T]) -> T:
 class JobPodManager(PodManager):
     """The provider's pod manager, whose own retries end after 15 s and whose log follower may hang for 5 minutes."""
 
+    leaves: Callable[[V1Pod], bool] = staticmethod(lambda pod: False)
+    """Whether a pod is another attempt's by now, and not to be deleted. Asked each time that it is tried."""
+
     _followed: HTTPResponse | None = None
 
     def read_pod(self, pod: V1Pod) -> V1Pod:
@@ -58,8 +61,8 @@ class JobPodManager(PodManager):
         return outlast(lambda: super(JobPodManager, self).read_pod(pod))
 
     def delete_pod(self, pod: V1Pod) -> None:
-        """Delete the pod; one that is gone already is no error."""
-        outlast(lambda: super(JobPodManager, self).delete_pod(pod))
+        """Delete the pod, unless it `leaves` it; one that is gone already is no error."""
+        outlast(lambda: None if self.leaves(pod) else super(JobPodManager, self).delete_pod(pod))
 
     def run_pod_async(self, pod: V1Pod, **kwargs: Any) -> V1Pod:
         """Create the pod; unlike the provider's, without its whole specification in the log where that fails."""

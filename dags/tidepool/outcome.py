@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from tidepool.capacity import Market
+from tidepool.capacity import LABEL_PREFIX, Market
 
 Object = dict[str, Any]
 
@@ -54,6 +54,14 @@ class Cause(StrEnum):
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
     UNKNOWN = "unknown"
+
+
+VERDICT = LABEL_PREFIX + "verdict"
+"""Annotation of a pod: the cause for which its task gave it up, written before the task deleted it."""
+
+VERDICTS = (Cause.IMAGE_PULL, Cause.UNSCHEDULABLE, Cause.TIMED_OUT, Cause.CANCELLED)
+"""What a deletion may have been for. Whoever may write a pod can write the annotation: it is heard where the pod was
+deleted and nothing else is evident, and nowhere else."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +273,7 @@ def _exited(seen: Seen, ended: Object) -> Outcome:
     if killed:
         return Outcome(Cause.OUT_OF_MEMORY, f"the container got {signal}: {killed}")
     if _deleted(seen):
-        return _event_outcome(seen) or Outcome(Cause.CANCELLED, f"the pod was deleted, and got {signal}")
+        return _event_outcome(seen) or _given_up(seen, f"the pod was deleted, and got {signal}")
     if _ready(seen.node) == "True":
         return Outcome(Cause.APP_ERROR, f"{message}: a signal from inside, on a machine that is well")
     return Outcome(Cause.UNKNOWN, f"the container got {signal}, and nothing says from whom\n{said}".strip())
@@ -307,7 +315,7 @@ def _pending(seen: Seen, status: Object, waiting: Object) -> Outcome:
     if lost is not None:
         return lost
     if _deleted(seen):
-        return _event_outcome(seen) or Outcome(Cause.CANCELLED, "the pod was deleted before it started")
+        return _event_outcome(seen) or _given_up(seen, "the pod was deleted before it started")
     if scheduled is None or scheduled.get("status") != "True":
         told = (scheduled or {}).get("message") or "the scheduler has not looked at the pod"
         if seen.gone:
@@ -328,7 +336,7 @@ def _vanished(seen: Seen, status: Object) -> Outcome:
     if found is not None:
         return found
     if _deleted(seen):
-        return Outcome(Cause.CANCELLED, "the pod was deleted")
+        return _given_up(seen, "the pod was deleted")
     if drained := _drained(seen):
         return drained
     phase, machine = status.get("phase", "Unknown"), _machine(seen)
@@ -336,6 +344,13 @@ def _vanished(seen: Seen, status: Object) -> Outcome:
         return Outcome(Cause.UNKNOWN, f"the pod failed on machine {machine}, and nothing says why")
     what = "the pod is gone" if seen.gone else "no end was seen of the pod"
     return Outcome(Cause.UNKNOWN, f"{what}, last seen {phase} on machine {machine}, and nothing says why")
+
+
+def _given_up(seen: Seen, words: str) -> Outcome:
+    """Why a pod was deleted: what its task wrote on it, else nobody knows more than that."""
+    said = (((seen.pod or {}).get("metadata") or {}).get("annotations") or {}).get(VERDICT)
+    cause = next((cause for cause in VERDICTS if cause.value == said), None)
+    return Outcome(cause or Cause.CANCELLED, f"{words} by its task ({cause})" if cause else words)
 
 
 def _notice(seen: Seen) -> Outcome | None:

@@ -212,6 +212,7 @@ def waiting(kubernetes: Kubernetes, reason: str, message: str) -> Callable[[dict
     return phase
 
 
+@pytest.mark.parametrize("deferrable", [False, True])
 @pytest.mark.parametrize(
     ("reason", "message", "cause", "seconds"),
     [
@@ -223,10 +224,16 @@ def waiting(kubernetes: Kubernetes, reason: str, message: str) -> Callable[[dict
     ],
 )
 def test_what_holds_a_pod_up_on_its_machine_is_named_in_its_time(
-    kubernetes: Kubernetes, clock: Clock, reason: str, message: str, cause: Cause, seconds: tuple[int, int]
+    kubernetes: Kubernetes,
+    clock: Clock,
+    reason: str,
+    message: str,
+    cause: Cause,
+    seconds: tuple[int, int],
+    deferrable: bool,
 ) -> None:
     kubernetes.phase = waiting(kubernetes, reason, message)
-    error = failed(task(kubernetes))
+    error = failed(task(kubernetes, deferrable=deferrable))
     assert error.cause is cause
     assert message in error.message
     assert seconds[0] <= clock.passed <= seconds[1]

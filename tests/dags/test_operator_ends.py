@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
+from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
 from kubernetes.client import V1PodCondition
@@ -17,7 +19,11 @@ from urllib3.exceptions import ProtocolError
 from tests.dags.fake_kubernetes import NAMESPACE, NOW, Kubernetes, Store, Watch, context, task
 from tidepool import Cause, JobFailed, SparkPodOperator
 from tidepool.operators import job_pod, lease, reattach
+from tidepool.outcome import VERDICT, Seen, conclude
 from tidepool.retries import Attempt, dump
+
+OVERTIME = "execution_timeout deadline"
+"""What the trigger's message says where the task's time, and not that of its start, is up."""
 
 
 @pytest.fixture
@@ -363,6 +369,72 @@ def test_an_end_that_the_watch_has_not_seen_is_named_by_what_the_operator_read(k
 
     kubernetes.script = script
     assert failed(task(kubernetes)).cause is Cause.OUT_OF_MEMORY
+
+
+# What the task writes on a pod that it gives up.
+
+
+def of_pods(kubernetes: Kubernetes) -> list[dict[str, Any]]:
+    """Collects each pod as it is deleted, as a watch would see it last."""
+    last: list[dict[str, Any]] = []
+    delete = kubernetes.delete_namespaced_pod
+
+    def deleted(name: str, namespace: str, body: Any = None, **more: Any) -> None:
+        last.append(kubernetes.json(name))
+        last[-1]["metadata"]["deletionTimestamp"] = "2026-11-23T10:00:00Z"
+        delete(name, namespace, body, **more)
+
+    kubernetes.delete_namespaced_pod = deleted  # type: ignore[method-assign]
+    return last
+
+
+def overtime(name: str) -> None:
+    raise AirflowTaskTimeout("Timeout")
+
+
+def test_a_pod_that_is_given_up_carries_its_cause_to_whoever_watches(kubernetes: Kubernetes) -> None:
+    last, kubernetes.script = of_pods(kubernetes), overtime
+    assert failed(task(kubernetes)).cause is Cause.TIMED_OUT
+    [pod] = last
+    assert pod["metadata"]["annotations"][VERDICT] == "timed_out"
+    assert conclude(Seen(pod, gone=True)).cause is Cause.TIMED_OUT
+
+
+def test_a_pod_that_is_given_up_is_deleted_also_where_nothing_can_be_written_on_it(kubernetes: Kubernetes) -> None:
+    kubernetes.script = overtime
+    with mock.patch.object(kubernetes, "patch_namespaced_pod", side_effect=ProtocolError("reset")):
+        assert failed(task(kubernetes)).cause is Cause.TIMED_OUT
+    assert kubernetes.pods == {}
+
+
+def test_a_pod_that_has_ended_by_itself_says_so_itself(kubernetes: Kubernetes) -> None:
+    last = of_pods(kubernetes)
+
+    def ends_at_the_last_moment(name: str) -> None:
+        kubernetes.end(name, "Failed", 1, "Error")
+        overtime(name)
+
+    kubernetes.script = ends_at_the_last_moment
+    failed(task(kubernetes))
+    kubernetes.script = lambda name: kubernetes.end(name, "Succeeded")
+    run(task(kubernetes), attempt=2)
+    assert [VERDICT in pod["metadata"]["annotations"] for pod in last] == [False, False]
+
+
+def test_a_deferred_task_that_runs_out_of_its_time_is_timed_out(kubernetes: Kubernetes) -> None:
+    last = of_pods(kubernetes)
+    kubernetes.put("p")
+    operator = task(kubernetes, deferrable=True, execution_timeout=datetime.timedelta(hours=1))
+    event = {"status": "timeout", "name": "p", "namespace": NAMESPACE, "message": f"exceeded the {OVERTIME}."}
+    with pytest.raises(JobFailed) as caught:
+        operator.trigger_reentry(context(), event)
+    assert caught.value.cause is Cause.TIMED_OUT
+    assert kubernetes.pods == {}
+    assert last[0]["metadata"]["annotations"][VERDICT] == "timed_out"
+
+
+def test_the_providers_trigger_says_so_in_these_words() -> None:
+    assert inspect.getsource(KubernetesPodTrigger).count(OVERTIME) >= 3
 
 
 def test_deferring_is_not_an_end(kubernetes: Kubernetes) -> None:

@@ -15,6 +15,7 @@ from tidepool.keeper.observers import Nodes, Pods, Pulls
 from tidepool.ledger import events, journal
 from tidepool.ledger.events import Event
 from tidepool.ledger.journal import Recorder
+from tidepool.outcome import VERDICT
 
 LIFE = ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone"]
 CREATED = 1_767_225_600.0
@@ -105,6 +106,39 @@ def test_a_pod_that_is_deleted_before_it_ended_ends_with_it_and_not_well() -> No
     told = pod_events(pod("running"), "i-1", now=CREATED + 20, live=True, gone=True)
     assert kinds(told)[-2:] == ["pod.ended", "pod.gone"]
     assert told[-2].cause not in ("", "ok")
+
+
+def ended(stage: str, verdict: Any, deleted: bool = True, **more: Any) -> Event:
+    """How a pod ended on which something was written, and which was deleted."""
+    given_up = pod(stage, **more)
+    given_up["metadata"]["annotations"][VERDICT] = verdict
+    if deleted:
+        given_up["metadata"]["deletionTimestamp"] = STAMP(8)
+    told = pod_events(given_up, "i-1", now=CREATED + 20, live=True, gone=deleted)
+    return next(event for event in told if event.kind == "pod.ended")
+
+
+@pytest.mark.parametrize("stage", ["queued", "scheduled", "running"])
+@pytest.mark.parametrize("verdict", ["image_pull", "unschedulable", "timed_out", "cancelled"])
+def test_a_pod_that_its_task_gave_up_ended_for_what_the_task_says(stage: str, verdict: str) -> None:
+    assert ended(stage, verdict).cause == verdict
+
+
+def test_a_program_that_was_told_to_stop_because_its_time_was_up_was_not_cancelled() -> None:
+    assert ended("ended", "timed_out", exit_code=143).cause == "timed_out"
+
+
+@pytest.mark.parametrize(
+    "verdict", ["ok", "spot_reclaim", "app_error", "", "TIMED_OUT", "x" * 200_000, None, 7, ["ok"]]
+)
+def test_what_no_deletion_is_for_is_not_believed(verdict: Any) -> None:
+    assert ended("running", verdict).cause == "cancelled"
+
+
+def test_what_is_written_on_a_pod_does_not_hide_how_it_ended_by_itself() -> None:
+    assert ended("ended", "cancelled", deleted=False, exit_code=3).cause == "app_error"
+    assert ended("ended", "cancelled", exit_code=3).cause == "app_error"
+    assert ended("ended", "timed_out", deleted=False).cause == "ok"
 
 
 def test_a_machine_is_ready_when_its_node_is_and_not_before() -> None:

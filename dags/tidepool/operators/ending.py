@@ -12,13 +12,13 @@ from typing import Any
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import PodLaunchFailedException
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk.exceptions import AirflowTaskTimeout
-from kubernetes.client import CoreV1Api
+from kubernetes.client import CoreV1Api, V1Pod
 from kubernetes.client.exceptions import ApiException
 
 from tidepool.operators import evidence
 from tidepool.operators.pod_manager import GONE_STATUS
 from tidepool.operators.pod_watch import has_ended
-from tidepool.outcome import STOPPING_SIGNALS, Cause, Outcome, Seen, conclude
+from tidepool.outcome import STOPPING_SIGNALS, VERDICT, VERDICTS, Cause, Outcome, Seen, conclude
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,16 @@ VERDICT_SECONDS, VERDICT_INTERVAL = 60.0, 5.0
 
 
 def of_error(
-    api: CoreV1Api, error: BaseException, seen: Seen, execution_timeout: timedelta | None, is_about_pod: bool = False
+    api: CoreV1Api,
+    error: BaseException,
+    seen: Seen,
+    execution_timeout: timedelta | None,
+    is_about_pod: bool = False,
+    is_overtime: bool = False,
 ) -> Outcome | None:
     """How the pod ended, if that is what the error is about; None for errors that have nothing to do with it.
 
-    seen: what is known without asking again. is_about_pod: it is known to be.
+    seen: what is known without asking again. is_about_pod: it is known to be. is_overtime: so is that its time was up.
     """
     chain = list(_chain(error))
     overtime = any(isinstance(link, AirflowTaskTimeout) for link in chain)
@@ -47,12 +52,23 @@ def of_error(
     ended = seen.pod is not None and has_ended(seen.pod)
     if not (overtime or launch or clock or gone or ended or is_about_pod):
         return None
-    words = f"it ran longer than its execution_timeout of {execution_timeout}" if overtime else ""
+    words = f"it ran longer than its execution_timeout of {execution_timeout}" if overtime or is_overtime else ""
     told = evidence.events(api, seen.pod) if seen.pod else ()
     found = _verdict(api, dataclasses.replace(seen, gone=seen.gone or gone, events=told, overtime=words))
     if clock is not None and found.cause is not Cause.OK:
         return Outcome(found.cause, f"{clock}; {found.message}")
     return found
+
+
+def write(api: CoreV1Api, pod: V1Pod, cause: Cause) -> None:
+    """Write on a pod that its task is about to delete why it is: whoever watches pods sees the deletion only."""
+    if cause not in VERDICTS:
+        return
+    body = {"metadata": {"uid": pod.metadata.uid, "annotations": {VERDICT: cause.value}}}
+    try:
+        api.patch_namespaced_pod(pod.metadata.name, pod.metadata.namespace, body, _request_timeout=(5, 10))
+    except Exception as error:  # noqa: BLE001 - the pod costs money: whatever it was, it is deleted
+        log.debug("pod %s is deleted without its cause: %s", pod.metadata.name, error)
 
 
 def of_stop(context: Any) -> Outcome:

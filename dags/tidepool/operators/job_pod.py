@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -13,7 +14,7 @@ from airflow.providers.cncf.kubernetes.callbacks import ExecutionMode
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import RetryPolicy
 from airflow.sdk.definitions.mappedoperator import OperatorPartial
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
 from kubernetes.client import ApiClient, V1EnvVar, V1Pod
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
@@ -87,7 +88,7 @@ class JobPodOperator(KubernetesPodOperator):
     _watch: PodWatch | None = None
     _lease: lease.Lease | None = None
     _end: dict[str, Any] | None = None
-    _about_pod = False
+    _about_pod = _is_overtime = False
     _deferred_for: tuple[str, str] | None = None
     _gate: BudgetGate | None = None
     _returned: Any = None
@@ -298,7 +299,11 @@ class JobPodOperator(KubernetesPodOperator):
     def invoke_defer_method(self, last_log_time: Any = None, context: Any = None) -> None:
         """Defer once the pod has its machine or has come to the last rung; the trigger waits for the rest."""
         if self._launch is not None and self.pod is not None:
-            self.pod = self._launch.run(self.pod, until_last=True)
+            try:
+                self.pod = self._launch.run(self.pod, until_last=True)
+            except (AirflowException, AirflowTaskTimeout, ApiException, HTTPError):
+                self.cleanup(self.pod, self.pod, context=context)  # the stock operator does where it does not defer
+                raise
         if self.pod is not None:
             limit = self.execution_timeout
             seconds = limit.total_seconds() + lease.LEASE_SECONDS if limit else lease.DEFERRED_SECONDS
@@ -341,6 +346,8 @@ class JobPodOperator(KubernetesPodOperator):
         self._context = context
         self._attempt = context["ti"].try_number
         self._about_pod = event.get("status") in ("timeout", "failed")
+        # The trigger's clocks are two: of the pod's start, and of the whole task.
+        self._is_overtime = event.get("status") == "timeout" and "execution_timeout" in str(event.get("message"))
         self._deferred_for = (event["namespace"], event["name"])
         return self._concluded(lambda: self._reentered(context, event), context)
 
@@ -372,9 +379,18 @@ class JobPodOperator(KubernetesPodOperator):
     def cleanup(self, pod: V1Pod, remote_pod: V1Pod, xcom_result: Any = None, context: Any = None) -> None:
         """Delete the pod. Where the task was stopped the stock operator returns and Airflow sees a success: raise."""
         self._end = self._last_seen()  # what is seen from here on is this cleanup's own doing
+        self._write_verdict(remote_pod)
         super().cleanup(pod, remote_pod, xcom_result=xcom_result, context=context)
         if self._killed:
             raise self._failed(ending.of_stop(context))
+
+    def _write_verdict(self, pod: V1Pod | None) -> None:
+        """Write on a pod that has not ended why it is given up."""
+        error = sys.exception()
+        if error is None or pod is None or self._killed or self._end is None or has_ended(self._end):
+            return
+        if (found := self._outcome(error)) is not None:
+            ending.write(self.client, pod, found.cause)
 
     def process_pod_deletion(self, pod: V1Pod, *, reraise: bool = True) -> bool:
         """Delete the pod if it is to be. Where that fails, a later run must not take its success for its own."""
@@ -596,7 +612,8 @@ class JobPodOperator(KubernetesPodOperator):
         """How the pod ended, if that is what the error is about."""
         gone = self._watch is not None and self._watch.is_gone and self._end is None
         seen = Seen(self._end or self._last_seen(), self.base_container_name, gone, market=self._pool().market)
-        return ending.of_error(self.client, error, seen, self.execution_timeout, self._about_pod)
+        limit = self.execution_timeout
+        return ending.of_error(self.client, error, seen, limit, self._about_pod, self._is_overtime)
 
     def _last_seen(self) -> dict[str, Any] | None:
         """The pod as the watch saw it last, else as the stock operator did.

@@ -135,9 +135,9 @@ def verdict(budgets: Mapping[str, Budget], spending: Spending, asked: Reservatio
         total = figure.usd + reserved + asked.usd
         words = _words(name, budget, figure, reserved, asked, end)
         if budget.hard_usd and total > budget.hard_usd:
-            over.append((budget.at_limit, f"{words}: more than its hard limit of {budget.hard_usd:.2f} USD"))
+            over.append((budget.at_limit, f"{words}: more than its hard limit of {_usd(budget.hard_usd)} USD"))
         elif budget.soft_usd and total > budget.soft_usd:
-            warnings.append(f"{words}: more than its soft limit of {budget.soft_usd:.2f} USD")
+            warnings.append(f"{words}: more than its soft limit of {_usd(budget.soft_usd)} USD")
     if over:
         word = Word.FAIL if any(at_limit == "fail" for at_limit, _ in over) else Word.WAIT
         return Verdict(word, "; ".join(why for _, why in over), tuple(warnings))
@@ -218,10 +218,15 @@ def _words(name: str, budget: Budget, figure: Figure, reserved: float, asked: Re
     )
     unpriced = f" besides {figure.unpriced_seconds / 3600:.1f} machine-hours of unknown price"
     return (
-        f"budget {name!r} of {whose}: {figure.usd:.2f} USD spent this {budget.per}"
-        f"{unpriced if figure.unpriced_seconds else ''}, {reserved:.2f} set aside for jobs that run, {asked.usd:.2f} "
-        f"for this one; it begins anew at {_shown(end)}"
+        f"budget {name!r} of {whose}: {_usd(figure.usd)} USD spent this {budget.per}"
+        f"{unpriced if figure.unpriced_seconds else ''}, {_usd(reserved)} set aside for jobs that run, "
+        f"{_usd(asked.usd)} for this one; it begins anew at {_shown(end)}"
     )
+
+
+def _usd(value: float) -> str:
+    """To the cent; what is less than one to the last digit that the keeper publishes."""
+    return f"{value:.2f}" if value >= 0.01 or not value else f"{value:.6f}"
 
 
 def _shown(time: float) -> str:

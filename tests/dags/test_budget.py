@@ -46,6 +46,13 @@ def test_a_hard_limit_keeps_the_job_from_starting_and_says_all_figures(at_limit:
     )
 
 
+def test_less_than_a_cent_is_told_too() -> None:
+    tiny = Budget("", "flights", "day", 0, 0.00002, "fail")
+    why = budgets.verdict({"b": tiny}, spending(0.000031), JOB, NOW).why
+    assert "0.000031 USD spent" in why
+    assert "limit of 0.000020 USD" in why
+
+
 @pytest.mark.parametrize(
     ("known", "words"),
     [

@@ -170,6 +170,14 @@ def test_without_a_lake_a_program_runs_as_if_there_were_no_checkpoints(tmp_path:
 ENTRY = ROOT / "images" / "spark" / "bin" / "job"
 
 
+@pytest.mark.parametrize("image", ["spark", "h2o"])
+def test_the_images_with_a_jvm_start_programs_by_what_hands_them_the_signal(image: str) -> None:
+    dockerfile = (ROOT / "images" / image / "Dockerfile").read_text()
+    assert 'ENTRYPOINT ["/usr/bin/tini", "--", "job"]' in dockerfile
+    copies = [line.split() for line in dockerfile.splitlines() if line.startswith("COPY --chmod=755 images/spark/bin/")]
+    assert [each[-1] for each in copies] == ["/usr/local/bin/"]
+
+
 @pytest.fixture
 def entry(tmp_path: Path) -> str:
     """The image's entry point, with the file for the process id in a folder of the test's."""

@@ -20,7 +20,8 @@ class PodRecord:
     """One pod that has ended: an attempt of a job, or one part of it, as in the table tidepool_jobs.
 
     cpu_millis, memory_bytes: what it requested. cpu_seconds, memory_p99_bytes, memory_peak_bytes: what it used; None
-    where nobody measured it. held_seconds: machine-seconds. usd: None where no price is known.
+    where nobody measured it. held_seconds: machine-seconds. usd: None where no price is known. map_index: of a mapped
+    task, else empty.
     """
 
     dag: str
@@ -44,6 +45,7 @@ class PodRecord:
     samples: int = 0
     held_seconds: float = 0.0
     usd: float | None = None
+    map_index: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -122,8 +124,13 @@ class TaskRun:
 
     @property
     def is_alone(self) -> bool:
-        """Whether each attempt was one pod."""
-        return len({pod.attempt for pod in self.pods}) == len(self.pods)
+        """Whether each attempt was one pod; of a mapped task, each attempt of each instance."""
+        return len({(pod.map_index, pod.attempt) for pod in self.pods}) == len(self.pods)
+
+    @property
+    def instances(self) -> int:
+        """How many instances of its task there were: more than one of a mapped task."""
+        return len({pod.map_index for pod in self.pods})
 
 
 def runs(pods: Iterable[PodRecord]) -> dict[tuple[str, str], list[TaskRun]]:

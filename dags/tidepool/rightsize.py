@@ -39,6 +39,11 @@ SLOWER = 1.25
 WORTH = 0.05
 """The least saving, as a share of a run's cost, that is worth a change."""
 
+SEVERAL_PODS = (
+    "no size is recommended: it has several pods at once, and what each part of such a job used is not known apart, so "
+    "that its author gives the sizes"
+)
+
 Kind = str
 MACHINE, MEMORY, MARKET, SPOT, SHARE = "machine", "memory", "market", "spot", "share"
 
@@ -56,7 +61,8 @@ class Advice:
 
 @dataclass(frozen=True)
 class Needs:
-    """What runs of one size needed: bytes of memory with headroom, cores busy on average, seconds (median)."""
+    """What runs of one size needed: bytes of memory with headroom, cores busy on average, seconds (median), those of
+    all instances of a mapped task together."""
 
     memory_bytes: int
     busy: float
@@ -68,10 +74,10 @@ def recommend(runs: Sequence[TaskRun], capacity: Capacity, now: float = 0.0) -> 
     """What to change: what an override does first, then what its author must, each by its saving. Nothing where too
     little is known, or it is right as it is.
 
-    runs: of one task, oldest first. A job of several pods has none: what its parts used is not known apart.
+    runs: of one task, oldest first. All instances of a mapped task have one size, by the one that needs most.
     """
     last = list(runs[-LOOKED_AT:])
-    if not last or not all(run.is_alone for run in last):
+    if not last or refused(last):
         return []
     size = last[-1].first.size
     same = [run for run in last if run.first.size == size]
@@ -87,6 +93,11 @@ def recommend(runs: Sequence[TaskRun], capacity: Capacity, now: float = 0.0) -> 
     return sorted(found, key=lambda each: (each.override is None, -(each.saves_usd or 0.0)))
 
 
+def refused(runs: Sequence[TaskRun]) -> str:
+    """Why there is nothing to recommend for runs, whatever they used; empty where there may be."""
+    return "" if all(run.is_alone for run in runs[-LOOKED_AT:]) else SEVERAL_PODS
+
+
 def needed(runs: Sequence[TaskRun]) -> Needs | None:
     """What the measured good runs needed; None where they are too few."""
     pods = [pod for run in runs for pod in run.pods if pod.is_good and pod.is_measured and pod.seconds > 0]
@@ -96,7 +107,8 @@ def needed(runs: Sequence[TaskRun]) -> Needs | None:
     peak = max(pod.memory_peak_bytes or 0 for pod in pods)
     memory = _whole(max(p99 * HEADROOM, peak * PEAK_HEADROOM, 64 * MIB))
     busy = quantile([(pod.cpu_seconds or 0.0) / pod.seconds for pod in pods], 0.9)
-    return Needs(memory, busy, quantile([pod.seconds for pod in pods], 0.5), len(pods))
+    instances = quantile([run.instances for run in runs], 0.5)
+    return Needs(memory, busy, instances * quantile([pod.seconds for pod in pods], 0.5), len(pods))
 
 
 def slowdown(busy: float, cores: int, fewer: int) -> float:

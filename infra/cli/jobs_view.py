@@ -66,7 +66,8 @@ def waste(rows: Sequence[Waste], console: Console) -> None:
 def right_size(rows: Sequence[Waste], done: Mapping[str, str], console: Console) -> None:
     """Print what each job should have, and what was done about it."""
     for row in rows:
-        for line in _lines(row) or [f"{_job(row.dag, row.task)}: nothing to change, or too little is known"]:
+        lines = [*_lines(row), *([f"{_job(row.dag, row.task)}: {row.refused}"] if row.refused else [])]
+        for line in lines or [f"{_job(row.dag, row.task)}: nothing to change, or too little is known"]:
             console.print(Text(line), soft_wrap=True)
         if row.task in done:
             console.print(Text(f"  {done[row.task]}"), soft_wrap=True)

@@ -94,7 +94,26 @@ def test_no_smaller_machine_is_recommended_where_too_little_is_known_or_it_would
 
 def test_a_job_of_several_pods_gets_no_recommendation() -> None:
     pods = [pod(number, queued=number * 3600.0 + part) for number in range(5) for part in range(3)]
-    assert recommend(runs(pods)[("flights", "clean")], CAPACITY) == []
+    several = runs(pods)["flights", "clean"]
+    assert recommend(several, CAPACITY) == []
+    assert "several pods" in tasks.waste(several, CAPACITY).refused
+
+
+def test_a_mapped_task_gets_one_size_by_the_instance_that_needs_most() -> None:
+    def mapped(index: int) -> list[PodRecord]:
+        used = (3 + index) * GIB
+        more = {"map_index": str(index), "memory_p99_bytes": used, "memory_peak_bytes": used}
+        return [pod(number, queued=number * 3600.0 + index, **more) for number in range(5)]
+
+    [alone] = [each for each in recommend(history(), CAPACITY) if each.kind == rightsize.MACHINE]
+    pods = [each for index in range(2) for each in mapped(index)]
+    [found] = [each for each in recommend(runs(pods)["flights", "clean"], CAPACITY) if each.kind == rightsize.MACHINE]
+    assert found.saves_usd == pytest.approx(2 * (alone.saves_usd or 0)), "of both instances of a run"
+    assert "4.8 GiB" in found.words
+    pods += mapped(7)
+    wide = runs(pods)["flights", "clean"]
+    assert [each for each in recommend(wide, CAPACITY) if each.kind == rightsize.MACHINE] == [], "one needs 12 GiB"
+    assert rightsize.refused(wide) == ""
 
 
 def test_a_job_that_keeps_running_out_of_memory_gets_what_it_grew_to() -> None:

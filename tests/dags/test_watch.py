@@ -87,6 +87,14 @@ def test_a_pod_tells_its_owner_its_machine_and_why_it_ended() -> None:
     assert (last.dag, last.task, last.run) == ("flights_daily", "clean", "manual__2026-01-01T00:00:00+00:00")
     assert (last.attempt, last.pool, last.machine, last.cause) == (2, "spot-small", "i-1", "app_error")
     assert "3" in last.message
+    assert last.map_index == ""
+
+
+@pytest.mark.parametrize(("label", "told"), [("3", "3"), ("-1", ""), ("x", ""), ("9" * 80, "")])
+def test_a_pod_of_a_mapped_task_tells_which_instance_it_is_of(label: str, told: str) -> None:
+    mapped = pod("ended")
+    mapped["metadata"]["labels"]["map_index"] = label
+    assert {event.map_index for event in pod_events(mapped, "i-1", now=CREATED + 60, live=False)} == {told}
 
 
 def test_what_is_seen_as_it_happens_gets_the_time_of_seeing_but_no_later_than_its_stamp_allows() -> None:

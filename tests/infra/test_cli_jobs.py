@@ -195,6 +195,23 @@ def test_an_override_of_a_job_that_has_one_holds_for_its_authors_size(events: st
     assert (override.cores, override.cpu_millis, override.memory_bytes) == (2, 15_000, 60 * GIB)
 
 
+def test_a_mapped_task_has_a_recommendation_and_a_job_of_several_pods_is_told_why_it_has_none(tmp_path: Path) -> None:
+    path = tmp_path / "parts.jsonl"
+    for number in range(5):
+        for part in range(2):
+            owner = {"pod_uid": f"{number}-{part}", "run": f"r{number}"}
+            for event in run("mapped", number, **owner | {"map_index": str(part)}):
+                append(path, event)
+            for event in run("members", number, **owner | {"pod_uid": f"m-{number}-{part}"}):
+                append(path, event)
+    mapped, members = sorted(data("right-size", "flights", "--events", str(path)), key=lambda row: str(row["task"]))
+    assert (mapped["runs"], mapped["refused"]) == (5, "")
+    assert mapped["advice"][0]["override"]["cores"] == 2
+    assert members["advice"] == []
+    told = tidepool("right-size", "flights", "members", "--events", str(path)).stdout
+    assert "flights.members: no size is recommended: it has several pods at once" in told
+
+
 def test_what_was_rolled_back_is_not_applied_again(events: str, deployed: Kubernetes) -> None:
     Overrides(None).write("tidepool-ads", Override("flights", "clean", memory="2Gi", rolled_back="it ran out"))
     found = tidepool("right-size", "flights", "--events", events, "--apply")

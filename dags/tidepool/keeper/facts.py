@@ -119,7 +119,7 @@ def pod_identity(pod: Object) -> dict[str, Any]:
     metadata = pod["metadata"]
     # Annotations carry what is too long or too odd for a label.
     said = {**_labels(pod), **(metadata.get("annotations") or {})}
-    attempt = str(said.get(LABEL_PREFIX + "attempt", ""))
+    attempt, mapped = str(said.get(LABEL_PREFIX + "attempt", "")), str(said.get("map_index", ""))
     cpu, memory = requested(pod)
     return {
         "pod": metadata["name"],
@@ -130,6 +130,7 @@ def pod_identity(pod: Object) -> dict[str, Any]:
         "dag": _name(said.get(LABEL_PREFIX + "owner-dag")),
         "task": _name(said.get(LABEL_PREFIX + "owner-task")),
         "run": _name(said.get(LABEL_PREFIX + "owner-run")),
+        "map_index": mapped if mapped.isdecimal() and len(mapped) < 10 else "",
         "attempt": int(attempt) if attempt.isdecimal() and len(attempt) < 10 else 0,
         "cpu_millis": cpu,
         "memory_bytes": memory,

@@ -11,7 +11,7 @@ from tidepool.ledger.attribution import Amount, Billing, Part
 from tidepool.ledger.lives import Lives, MachineLife, PodLife, millis
 from tidepool.prices.book import PriceBook
 
-_NAMES = ("namespace", "pod", "dag", "task", "run", "team", "cause")
+_NAMES = ("namespace", "pod", "dag", "task", "run", "map_index", "team", "cause")
 _JOB_FACTS = ("attempt", "machine", "message", "cpu_millis", "memory_bytes")
 
 LONGEST_NAME = 250

@@ -53,7 +53,8 @@ class Event:
     the machine's price when it was asked for; None where nobody said. volume_gib: its root volume. cpu_millis,
     memory_bytes: a machine's allocatable on machine.ready, a pod's requests on the pod's events. pod_uid: the pod's
     UID, on the reaper's events a claim's too; pod and namespace are its name. team, dag, task, run, attempt: the pod's
-    owner. cause: why a pod ended (`ok`, `out_of_memory` …), on pod.ended; the rule, on the reaper's events.
+    owner; map_index: of a mapped task, as text. cause: why a pod ended (`ok`, `out_of_memory` …), on pod.ended; the
+    rule, on the reaper's events.
     occurrence: tells the times apart of what may happen more than once.
 
     cpu_seconds, memory_p99_bytes, memory_peak_bytes, samples: what the pod used, and from how many measurements that is
@@ -91,6 +92,7 @@ class Event:
     memory_p99_bytes: int = 0
     memory_peak_bytes: int = 0
     samples: int = 0
+    map_index: str = ""
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:

@@ -25,7 +25,7 @@ _COLUMNS = (
     *(_JOBS.c[name] for name in ("dag", "task", "run", "attempt", "team", "namespace", "pool", "market")),
     *(_JOBS.c[name] for name in ("instance_type", "queued", "started", "ended", "cause", "cpu_millis", "memory_bytes")),
     *(_JOBS.c[name] for name in ("cpu_seconds_used", "memory_p99_bytes", "memory_peak_bytes", "samples")),
-    *(_JOBS.c[name] for name in ("held_seconds", "usd")),
+    *(_JOBS.c[name] for name in ("held_seconds", "usd", "map_index")),
 )
 
 Order = Literal["seconds", "waste"]

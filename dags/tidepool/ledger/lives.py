@@ -27,7 +27,7 @@ _POD_TIMES = {
 }
 _MACHINE_FACTS = ("pool", "market", "instance_type", "zone", "usd_per_hour", "volume_gib", "cpu_millis", "memory_bytes")
 _POD_FACTS = (
-    *("pod", "namespace", "pool", "machine", "team", "dag", "task", "run", "attempt"),
+    *("pod", "namespace", "pool", "machine", "team", "dag", "task", "run", "map_index", "attempt"),
     *("cpu_millis", "memory_bytes", "cause", "message"),
 )
 
@@ -76,6 +76,7 @@ class PodLife:
     dag: str = ""
     task: str = ""
     run: str = ""
+    map_index: str = ""
     attempt: int = 0
     cpu_millis: int = 0
     memory_bytes: int = 0

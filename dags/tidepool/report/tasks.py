@@ -41,7 +41,8 @@ class Slow:
 class Waste:
     """What a task costs for nothing. lost_usd: by attempts that came to nothing. unused_usd: by what good ones held and
     did not use. cpu, memory: used of what was requested (shares; CPU on average, memory at its p99); None where nobody
-    measured it. lost: by cause, how many attempts. advice: what to change, the best first."""
+    measured it. lost: by cause, how many attempts. advice: what to change, the best first. refused: why there can be
+    none, whatever was used."""
 
     dag: str
     task: str
@@ -57,6 +58,7 @@ class Waste:
     memory_bytes: int
     memory_p99_bytes: int | None
     advice: tuple[Advice, ...]
+    refused: str = ""
 
     @property
     def wasted_usd(self) -> float:
@@ -115,6 +117,7 @@ def waste(runs: Sequence[TaskRun], capacity: Capacity | None, now: float = 0.0) 
         memory_bytes=last.memory_bytes,
         memory_p99_bytes=max(peaks) if peaks else None,
         advice=tuple(rightsize.recommend(runs, capacity, now)) if capacity is not None else (),
+        refused=rightsize.refused(runs),
     )
 
 

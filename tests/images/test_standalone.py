@@ -136,6 +136,20 @@ def test_executors_print_into_the_jobs_log_and_one_after_another_that_fails_ends
     code, out, error = told(start(f"{fake}; {java} {backend} 1 > /dev/null; {java} -version > /dev/null"))
     assert (code, len(out.splitlines()), error) == (0, 1, "")
     assert out.rstrip().endswith("--executor-id 1")
+    assert "-XX:OnOutOfMemoryError=echo %p >> " in out
     code, _, error = told(start(f"{java} {backend} 200; sleep 60"))
     assert code == 1
     assert "Spark starts executors over and over, and loses them" in error
+
+
+@pytest.mark.parametrize(
+    ("overflows", "code", "is_told"), [(4, 1, 52), (3, 1, 1), (0, 1, 1), (9, 0, 0), (4, 3, 3), (4, 143, 143)]
+)
+def test_a_job_that_fails_by_want_of_heap_says_so_by_sparks_own_exit_code(
+    start: Start, overflows: int, code: int, is_told: int
+) -> None:
+    """A program that goes on after an overflow, or fails by itself, is not taken for one."""
+    lines = f'for i in $(seq {overflows}); do echo "$i" >> "$SPARK_WORKER_DIR/out-of-memory"; done'
+    found, _, error = told(start(f"{lines}; exit {code}"))
+    assert found == is_told
+    assert ("overflowed its heap" in error) == (is_told == 52)

@@ -64,7 +64,7 @@ COMMON: dict[str, Any] = {
     "poll_interval": 1,
     "startup_check_interval_seconds": 1,
     "do_xcom_push": True,
-    "pool_slots": 1,  # of Airflow's own pool: in the pools' queue they would wait for more cores than they use
+    "pool_slots": 2,  # of Airflow's default pool, then: the pools' queue has 8 slots, and more are held at once
 }
 OPTIONS: dict[str, Any] = {"schedule": None, "catchup": False, "max_active_tasks": 32, "doc_md": __doc__}
 ENDS: dict[str, dict[str, Any]] = {

@@ -92,6 +92,9 @@ class JobPodOperator(KubernetesPodOperator):
     _deferred_for: tuple[str, str] | None = None
     _gate: BudgetGate | None = None
     _returned: Any = None
+    _attempts: Sequence[Attempt] = ()
+    claim: Claim | None = None
+    override: Override | None = None
 
     def __init__(
         self,
@@ -146,17 +149,12 @@ class JobPodOperator(KubernetesPodOperator):
         )
         self.job = job
         self.market = market
-        self.team = placement.team
         self.placement = placement
         self.deadline = deadline
-        self.claim: Claim | None = None
         self._is_queued = airflow_pool == NO_POOL and given.get("pool_slots", 1) == 1
         self.asked = job, market, placement
-        self.override: Override | None = None
-        self.sizes: tuple[tuple[Placement, int], ...] = ()
         self.take(capacity, (placement, 1))
         arguments.alert(self.get_dag(), self.task_id, deadline)
-        self._attempts: list[Attempt] = []
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
@@ -164,6 +162,11 @@ class JobPodOperator(KubernetesPodOperator):
         made: OperatorPartial = super().partial(**kwargs)
         made.kwargs |= arguments.of_mapped(kwargs, made.kwargs)
         return made
+
+    @property
+    def team(self) -> str:
+        """Whose job it is."""
+        return self.placement.team
 
     @cached_property
     def pod_manager(self) -> JobPodManager:
@@ -184,7 +187,7 @@ class JobPodOperator(KubernetesPodOperator):
     def take(self, capacity: Capacity, *placements: tuple[Placement, int]) -> None:
         """The pods that the job has, and how many of each. Airflow starts the task once there is room for them, unless
         its author said when."""
-        self.sizes = placements
+        self.sizes: tuple[tuple[Placement, int], ...] = placements
         if self._is_queued and (found := queues.claim(placements, capacity)):
             self.claim, self.pool, self.pool_slots = found, found.queue.name, found.slots
 

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -37,7 +38,10 @@ class Browser:
         if os.geteuid() == 0:
             options.insert(0, "--no-sandbox")  # it can't make one as root; it sees these pages only
         quiet = ["--headless", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--lang=en-US"]
-        self._process = subprocess.Popen([path, *quiet, *options], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        # In a group of its own: Debian's program is a shell script that waits for the browser.
+        self.process = subprocess.Popen(
+            [path, *quiet, *options], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0
+        )
         self._numbers = itertools.count(1)
         self._told: list[dict[str, Any]] = []
         self.requests: list[str] = []
@@ -51,8 +55,8 @@ class Browser:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._socket.close()
-        self._process.terminate()
-        self._process.wait(20)
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(20)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -146,7 +150,7 @@ class Browser:
     def _address(self) -> str:
         told, end = self._folder / "DevToolsActivePort", time.monotonic() + LIMIT_SECONDS
         while not told.exists() or "\n" not in told.read_text():
-            assert self._process.poll() is None, "the browser has ended"
+            assert self.process.poll() is None, "the browser has ended"
             assert time.monotonic() < end, "the browser does not answer"
             time.sleep(0.05)  # its file has no other sign
         port = told.read_text().split("\n")[0]

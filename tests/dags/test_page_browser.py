@@ -98,6 +98,23 @@ def window() -> Iterator[Browser]:
         yield window
 
 
+def test_a_browser_that_is_closed_leaves_no_process() -> None:
+    with browser.started() as closed:
+        assert has_members(closed.process.pid)
+    deadline = time.monotonic() + 10
+    while has_members(closed.process.pid):
+        assert time.monotonic() < deadline, "the shell script that Debian starts it by has ended, and it has not"
+
+
+def has_members(group: int) -> bool:
+    """Whether there is a process of the group."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_every_page_of_a_year_with_100_000_jobs_is_painted_within_a_second(
     window: Browser, pages: dict[str, str], store: Store
 ) -> None:

@@ -38,6 +38,13 @@ def test_every_cause_and_every_pain_has_a_case() -> None:
     assert {body["pain"] for body in CASES.values() if "pain" in body} == PAINS
 
 
+def test_what_the_local_cloud_can_bring_about_is_recorded_from_it() -> None:
+    """By tests/local/test_cloud_outcomes.py."""
+    recorded = {body["cause"] for body in CASES.values() if body["source"].startswith("recorded from a pod")}
+    by_others = {"timed_out", "unknown"}  # Airflow's clocks, and what nobody saw
+    assert recorded >= {cause.value for cause in Cause} - by_others
+
+
 def test_what_is_not_evident_is_unknown_whatever_else_is_missing() -> None:
     """Taking evidence away never turns one cause into another, save where the pod itself tells."""
     for case, body in CASES.items():

@@ -44,8 +44,8 @@ UNNEEDED_SECONDS = 4
 
 UNNEEDED_TAG = "k8s.io/cluster-autoscaler/node-template/autoscaling-options/scaledownunneededtime"
 LOOK_SECONDS = 0.1
-FURTHER_IMAGES = ("dask", "h2o")
-"""What machines have for the tests of the job kinds."""
+FURTHER_IMAGES = ("dask", "h2o", "keeper")
+"""What machines have for the tests of the job kinds, and of the keeper in its pod."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from kubernetes.client import ApiClient, Configuration, CoreV1Api
 from kubernetes.client.exceptions import ApiException
-from urllib3.exceptions import ProtocolError
+from urllib3.exceptions import HTTPError, ProtocolError
 
 from tests.dags.fake_kubernetes import Clock, Kubernetes, context, task
 from tidepool.operators import lease, reattach
+from tidepool.operators.pod_manager import delete_once
 from tidepool.operators.reattach import NotOursError, pod_name
 from tidepool.outcome import Cause, JobFailed
 
@@ -240,6 +244,26 @@ def test_an_attempt_that_nobody_hears_of_leaves_what_it_has_done_to_the_next(kub
     task(kubernetes).execute(context(2))
     assert len(kubernetes.created) == 1
     assert kubernetes.pods == {}
+
+
+def test_a_deletion_is_not_repeated_behind_the_operators_back() -> None:
+    """A listener that hangs up on whoever asks counts how often it is asked."""
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    asked.append(connection.recv(6))
+                    connection.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        client = CoreV1Api(ApiClient(Configuration(host=f"http://127.0.0.1:{server.getsockname()[1]}")))
+        delete_once(client)
+        with pytest.raises(HTTPError):
+            client.delete_namespaced_pod("clean", "tidepool-jobs")
+        assert asked == [b"DELETE"]
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from infra.local.progress import Progress
 from infra.local.reclaim import reclaim
 from tests.local.chaos_gate import GATE, Gate, Stop
 from tests.local.chaos_watch import LivePods
+from tidepool.ledger.events import Event
 
 pytestmark = [
     pytest.mark.local_cloud,
@@ -97,6 +98,7 @@ class Chaos:
         self.random = random.Random(seed)  # noqa: S311 - to be repeated
         self.seed = seed
         self.runs: dict[str, int] = {}
+        self.taken: set[str] = set()
         self.rounds = int(os.environ.get("TIDEPOOL_CHAOS_ROUNDS", "1"))
 
     def say(self, text: str) -> None:
@@ -138,9 +140,17 @@ class Chaos:
         pods = lambda: [each.metadata.name for each in self.local.api.list_namespaced_pod(NAMESPACE).items]  # noqa: E731
         self.local.wait_until(lambda: not pods(), 60, f"no pods are left; there is {pods()}")
 
+    def ends(self, run: str, task: str) -> list[Event]:
+        """What the ledger says of the ends of the task's pods, in their order."""
+        return [event for event in self.local.pod_events("pod.ended", run) if event.task == task]
+
     def causes(self, run: str, task: str) -> list[str]:
-        """What the ledger says that the task's pods ended with, in their order."""
-        return [event.cause for event in self.local.pod_events("pod.ended", run) if event.task == task]
+        """What the task's pods ended with."""
+        return [event.cause for event in self.ends(run, task)]
+
+    def was_taken(self, run: str, task: str) -> bool:
+        """Whether a pod of the task got onto a machine that was taken back, if only after that."""
+        return any(event.machine in self.taken for event in self.ends(run, task))
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +253,7 @@ def _brought_about(dag: str, run: str, chaos: Chaos) -> list[str]:
     over = lambda: local.airflow.state(dag, run) in ("success", "failed")  # noqa: E731
     with contextlib.suppress(pytest.fail.Exception):
         local.wait_until(over, 120, f"{dag} is over")
-    assert over(), [f"{each.task} {each.state}" for each in chaos.states(dag, run).values()]
+    assert over(), "; ".join(f"{each.task} {each.state}" for each in chaos.states(dag, run).values())
     local.wait_until(lambda: all(chaos.causes(run, task) for task in tasks), 30, "every pod's end was recorded")
     chaos.runs["ends"] = chaos.runs.get("ends", 0) + len(tasks)
     return [problem for task in tasks for problem in _wrong_end(chaos, dag, run, task)]
@@ -381,6 +391,7 @@ def _strike_all(chaos: Chaos, killer: str, run: str, runs: list[Run]) -> None:
         pod = chaos.pod(each.dag, run, each.task)
         each.on_machine = bool(pod and pod.spec.node_name and pod.status.phase in ("Pending", "Running"))
     for machine in local.group("spot-small").instances:
+        chaos.taken.add(machine)
         reclaim(local.cloud, machine, 60 if killer == "reclaim" else 0, Progress())
     for each in runs:
         _struck(chaos, each)
@@ -407,8 +418,9 @@ def _wrong(chaos: Chaos, run: str, each: Run) -> list[str]:
     dag, task = each.dag, each.task
     state = chaos.states(dag, run)[task]
     cause = "ok" if each.code == 0 else "app_error"
-    expected = [MACHINE[each.killer], cause] if each.on_machine else [cause]
-    if each.on_machine and each.step == "after_create" and chaos.causes(run, task) == [cause]:
+    is_hit = each.on_machine or chaos.was_taken(run, task)
+    expected = [MACHINE[each.killer], cause] if is_hit else [cause]
+    if is_hit and each.step in ("before_create", "after_create") and chaos.causes(run, task) == [cause]:
         expected = [cause]  # it ended by itself just before
     ended = (chaos.folder(run, task) / "ended").names()
     found: list[tuple[str, Any, Any]] = [("state", state.state, "success" if each.code == 0 else "failed")]

@@ -29,9 +29,10 @@ def test_a_job_that_is_reclaimed_at_a_random_moment_goes_on_where_it_was(local: 
     local.succeeds(dag, run, 150)
     done = _done(local, dag, run, task)
     assert len(done) >= 2, "it was reclaimed"
-    assert {unit for attempt in done for unit in attempt} == set(range(1, units + 1))
+    unsaid = set(range(1, units + 1)) - {unit for attempt in done for unit in attempt}
+    assert unsaid <= {max(attempt, default=0) + 1 for attempt in done[:-1]}, "only what was done as it was stopped"
     finished = sum(len(attempt) for attempt in done[:-1])
-    repeated = sum(len(attempt) for attempt in done) - units
+    repeated = sum(len(attempt) for attempt in done) - units + len(unsaid)
     counts = [len(attempt) for attempt in done]
     print(
         f"{task}, seed {SEED}, reclaimed after {moment:.1f} of {units} units: {counts} by attempt, {repeated} repeated"

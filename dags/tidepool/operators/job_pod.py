@@ -15,7 +15,7 @@ from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperato
 from airflow.sdk import RetryPolicy
 from airflow.sdk.definitions.mappedoperator import OperatorPartial
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException, AirflowTaskTimeout, TaskDeferred
-from kubernetes.client import ApiClient, V1EnvVar, V1Pod
+from kubernetes.client import ApiClient, CoreV1Api, V1EnvVar, V1Pod
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 
@@ -31,7 +31,7 @@ from tidepool.operators.arguments import NO_POOL, REFUSED, RETRIES
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.budget_gate import BudgetGate, OverBudgetError
 from tidepool.operators.launch import Launch, Limits
-from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, outlast
+from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, delete_once, outlast
 from tidepool.operators.pod_watch import PodWatch, has_ended
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
 from tidepool.outcome import Cause, JobFailed, Outcome, Seen, conclude
@@ -167,6 +167,13 @@ class JobPodOperator(KubernetesPodOperator):
     def team(self) -> str:
         """Whose job it is."""
         return self.placement.team
+
+    @cached_property
+    def client(self) -> CoreV1Api:
+        """The stock operator's, which leaves the repetition of deletions to `outlast`."""
+        client: CoreV1Api = super().client
+        delete_once(client)
+        return client
 
     @cached_property
     def pod_manager(self) -> JobPodManager:

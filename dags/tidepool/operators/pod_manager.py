@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 import tenacity
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import KubernetesApiException
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLogsConsumer, PodManager
-from kubernetes.client import V1DeleteOptions, V1Pod, V1Preconditions
+from kubernetes.client import CoreV1Api, V1DeleteOptions, V1Pod, V1Preconditions
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import HTTPError
 from urllib3.response import HTTPResponse
+from urllib3.util import Retry
 
 OUTAGE_SECONDS = 180
 """How long the API server may be away before a job's attempt is given up."""
@@ -46,6 +47,12 @@ def outlast(call: Callable[[], T]) -> T:
         reraise=True,
     )
     return retrying(call)
+
+
+def delete_once(client: CoreV1Api) -> None:
+    """Have urllib3 not repeat a deletion by itself: what may be deleted the first time may be another's the second."""
+    methods = Retry.DEFAULT_ALLOWED_METHODS - {"DELETE"}
+    client.api_client.rest_client.pool_manager.connection_pool_kw["retries"] = Retry(3, allowed_methods=methods)
 
 
 class JobPodManager(PodManager):

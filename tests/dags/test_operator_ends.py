@@ -433,6 +433,23 @@ def test_a_deferred_task_that_runs_out_of_its_time_is_timed_out(kubernetes: Kube
     assert last[0]["metadata"]["annotations"][VERDICT] == "timed_out"
 
 
+def test_a_deferred_task_without_a_machine_in_time_does_not_wait_for_a_result(kubernetes: Kubernetes) -> None:
+    last = of_pods(kubernetes)
+    kubernetes.put("p", "Pending").status.conditions = [
+        V1PodCondition(type="PodScheduled", status="False", message="0/1 nodes are available")
+    ]
+    operator = task(kubernetes, deferrable=True, do_xcom_push=True, get_logs=False)
+    event = {"status": "timeout", "name": "p", "namespace": NAMESPACE, "message": "not scheduled in time"}
+    with (
+        mock.patch.object(job_pod.JobPodManager, "await_pod_completion") as waited,
+        pytest.raises(JobFailed, match="0/1 nodes are available") as caught,
+    ):
+        operator.trigger_reentry(context(), event)
+    assert not waited.called
+    assert caught.value.cause is Cause.UNSCHEDULABLE
+    assert last[0]["metadata"]["annotations"][VERDICT] == "unschedulable"
+
+
 def test_the_providers_trigger_says_so_in_these_words() -> None:
     assert inspect.getsource(KubernetesPodTrigger).count(OVERTIME) >= 3
 

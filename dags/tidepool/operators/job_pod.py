@@ -88,7 +88,7 @@ class JobPodOperator(KubernetesPodOperator):
     _watch: PodWatch | None = None
     _lease: lease.Lease | None = None
     _end: dict[str, Any] | None = None
-    _about_pod = _is_overtime = False
+    _about_pod = _is_given_up = _is_overtime = False
     _deferred_for: tuple[str, str] | None = None
     _gate: BudgetGate | None = None
     _returned: Any = None
@@ -357,7 +357,8 @@ class JobPodOperator(KubernetesPodOperator):
         self._attempt = context["ti"].try_number
         self._about_pod = event.get("status") in ("timeout", "failed")
         # The trigger's clocks are two: of the pod's start, and of the whole task.
-        self._is_overtime = event.get("status") == "timeout" and "execution_timeout" in str(event.get("message"))
+        self._is_given_up = event.get("status") == "timeout"
+        self._is_overtime = self._is_given_up and "execution_timeout" in str(event.get("message"))
         self._deferred_for = (event["namespace"], event["name"])
         return self._concluded(lambda: self._reentered(context, event), context)
 
@@ -376,6 +377,8 @@ class JobPodOperator(KubernetesPodOperator):
 
         Raises JobFailed where that is none.
         """
+        if self._is_given_up:
+            return None  # the stock operator would wait for the end of a pod that has no machine
         istio = self.is_istio_enabled(pod)
         self.remote_pod = self.pod_manager.await_pod_completion(pod, istio, self.base_container_name, True)
         return self._result(ApiClient().sanitize_for_serialization(self.remote_pod))

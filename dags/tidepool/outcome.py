@@ -258,6 +258,8 @@ def _exited(seen: Seen, ended: Object) -> Outcome:
     said = (ended.get("message") or "").strip()
     machine = _notice(seen) or _machine_lost(seen)
     if reason == "ContainerStatusUnknown":
+        if machine is None and _deleted(seen):  # what the kubelet says of a container that never was, too
+            return _event_outcome(seen) or _given_up(seen, "the pod was deleted, and its container is not known")
         return machine or Outcome(Cause.UNKNOWN, "the kubelet no longer knows the container, and nothing says why")
     if code == SPARK_OUT_OF_MEMORY:
         return Outcome(Cause.OUT_OF_MEMORY, "Spark's heap was too small (exit code 52)")

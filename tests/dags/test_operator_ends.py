@@ -9,10 +9,11 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import PodLaunchFailedException
 from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeoutException
 from airflow.sdk.exceptions import AirflowTaskTimeout, TaskDeferred
-from kubernetes.client import V1PodCondition
+from kubernetes.client import V1ContainerStateWaiting, V1PodCondition
 from kubernetes.client.exceptions import ApiException
 from urllib3.exceptions import ProtocolError
 
@@ -448,6 +449,21 @@ def test_a_deferred_task_without_a_machine_in_time_does_not_wait_for_a_result(ku
     assert not waited.called
     assert caught.value.cause is Cause.UNSCHEDULABLE
     assert last[0]["metadata"]["annotations"][VERDICT] == "unschedulable"
+
+
+def test_a_deferred_task_whose_image_does_not_come_says_so(kubernetes: Kubernetes) -> None:
+    last = of_pods(kubernetes)
+    pod = kubernetes.put("p", "Pending")
+    pod.spec.node_name = "i-1"
+    pod.status.conditions = [V1PodCondition(type="PodScheduled", status="True")]
+    kubernetes.set_state("p", waiting=V1ContainerStateWaiting(reason="ImagePullBackOff", message="refused"))
+    operator = task(kubernetes, deferrable=True, do_xcom_push=True, get_logs=False)
+    event = {"status": "error", "name": "p", "namespace": NAMESPACE, "message": "Image cannot be pulled"}
+    event["stack_trace"] = f"Traceback …\n{PodLaunchFailedException.__name__}: Image cannot be pulled"
+    with pytest.raises(JobFailed) as caught:
+        operator.trigger_reentry(context(), event)
+    assert caught.value.cause is Cause.IMAGE_PULL
+    assert last[0]["metadata"]["annotations"][VERDICT] == "image_pull"
 
 
 def test_the_providers_trigger_says_so_in_these_words() -> None:

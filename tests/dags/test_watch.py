@@ -143,6 +143,18 @@ def test_what_no_deletion_is_for_is_not_believed(verdict: Any) -> None:
     assert ended("running", verdict).cause == "cancelled"
 
 
+def test_a_container_that_never_was_ended_for_what_its_pod_was_deleted_for() -> None:
+    """A kubelet that is to end a container whose image it has not says that it can't locate it."""
+    given_up = pod("ended", exit_code=137)
+    given_up["status"]["containerStatuses"][1]["state"]["terminated"]["reason"] = "ContainerStatusUnknown"
+    given_up["metadata"] |= {"deletionTimestamp": STAMP(8), "annotations": {VERDICT: "image_pull"}}
+    assert pod_events(given_up, "i-1", now=CREATED + 20, live=True)[-1].cause == "image_pull"
+    del given_up["metadata"]["annotations"]
+    assert pod_events(given_up, "i-1", now=CREATED + 20, live=True)[-1].cause == "cancelled"
+    del given_up["metadata"]["deletionTimestamp"]
+    assert pod_events(given_up, "i-1", now=CREATED + 20, live=True)[-1].cause == "unknown"
+
+
 def test_what_is_written_on_a_pod_does_not_hide_how_it_ended_by_itself() -> None:
     assert ended("ended", "cancelled", deleted=False, exit_code=3).cause == "app_error"
     assert ended("ended", "cancelled", exit_code=3).cause == "app_error"

@@ -41,6 +41,9 @@ from tidepool.result import result
 from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES, Attempt
 from tidepool.sizing import Placement, place
 
+LAUNCH_FAILED = "PodLaunchFailedException"
+"""What the trigger gives a pod up by that can't start; it hands on the words only."""
+
 QUOTA_SECONDS = 10.0
 
 WAIT_SECONDS = 60.0
@@ -355,10 +358,10 @@ class JobPodOperator(KubernetesPodOperator):
         """Come back from the triggerer (deferrable=True) and conclude as `execute` does."""
         self._context = context
         self._attempt = context["ti"].try_number
-        self._about_pod = event.get("status") in ("timeout", "failed")
+        self._is_given_up = event.get("status") == "timeout" or LAUNCH_FAILED in str(event.get("stack_trace"))
+        self._about_pod = event.get("status") == "failed" or self._is_given_up
         # The trigger's clocks are two: of the pod's start, and of the whole task.
-        self._is_given_up = event.get("status") == "timeout"
-        self._is_overtime = self._is_given_up and "execution_timeout" in str(event.get("message"))
+        self._is_overtime = event.get("status") == "timeout" and "execution_timeout" in str(event.get("message"))
         self._deferred_for = (event["namespace"], event["name"])
         return self._concluded(lambda: self._reentered(context, event), context)
 

@@ -418,7 +418,7 @@ def _wrong(chaos: Chaos, run: str, each: Run) -> list[str]:
     dag, task = each.dag, each.task
     state = chaos.states(dag, run)[task]
     cause = "ok" if each.code == 0 else "app_error"
-    is_hit = each.on_machine or chaos.was_taken(run, task)
+    is_hit = each.on_machine or (each.step == "before_create" and chaos.was_taken(run, task))
     expected = [MACHINE[each.killer], cause] if is_hit else [cause]
     if is_hit and each.step in ("before_create", "after_create") and chaos.causes(run, task) == [cause]:
         expected = [cause]  # it ended by itself just before

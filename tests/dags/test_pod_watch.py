@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
+from tests.dags.fake_kubernetes import Clock
 from tidepool.operators import pod_watch
-from tidepool.operators.pod_manager import JobPodManager, is_transient
+from tidepool.operators.pod_manager import JobPodManager, is_transient, outlast
 from tidepool.operators.pod_watch import PodWatch
 
 LIMIT_SECONDS = 10
@@ -123,3 +125,26 @@ def test_only_what_may_pass_is_tried_again(status: int, seconds: float, again: b
 def test_no_is_believed_only_after_a_while(status: int) -> None:
     assert is_transient(ApiException(status=status), 5)
     assert not is_transient(ApiException(status=status), 60)
+
+
+def test_a_no_after_a_long_wait_for_an_answer_is_not_believed_at_once(clock: Clock) -> None:
+    """As when the API server was started again meanwhile, and has not read its roles yet."""
+
+    def asked() -> str:
+        if not clock.passed:
+            clock.sleep(100)
+            raise HTTPError("no answer")
+        if clock.passed < 110:
+            raise ApiException(status=403)
+        return "created"
+
+    assert outlast(asked) == "created"
+
+
+def test_a_no_that_is_repeated_is_believed(clock: Clock) -> None:
+    def asked() -> None:
+        raise ApiException(status=403)
+
+    with pytest.raises(ApiException):
+        outlast(asked)
+    assert 30 <= clock.passed <= 32

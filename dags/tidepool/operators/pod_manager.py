@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -29,21 +30,27 @@ GONE_STATUS = 404
 T = TypeVar("T")
 
 
-def is_transient(error: BaseException | None, seconds: float = 0.0) -> bool:
-    """Whether the same request may succeed later; `seconds` have passed since it was first made."""
+def is_transient(error: BaseException | None, denied_seconds: float = 0.0) -> bool:
+    """Whether the same request may succeed later; for `denied_seconds` it has been denied already."""
     if isinstance(error, ApiException):
-        return error.status in TRANSIENT_STATUS or (error.status in DENIED_STATUS and seconds < DENIED_SECONDS)
+        return error.status in TRANSIENT_STATUS or (error.status in DENIED_STATUS and denied_seconds < DENIED_SECONDS)
     return isinstance(error, (HTTPError, KubernetesApiException))
 
 
 def outlast(call: Callable[[], T]) -> T:
     """Call until there is an answer, for OUTAGE_SECONDS at most; then raise what the last call raised."""
+    denied_since: float | None = None
+
+    def is_to_be_repeated(error: BaseException) -> bool:
+        nonlocal denied_since
+        is_denied = isinstance(error, ApiException) and error.status in DENIED_STATUS
+        denied_since = (denied_since or time.time()) if is_denied else None
+        return is_transient(error, time.time() - denied_since if denied_since else 0.0)
+
     retrying = tenacity.Retrying(
         stop=tenacity.stop_after_delay(OUTAGE_SECONDS),
         wait=tenacity.wait_fixed(1),
-        retry=lambda state: (
-            state.outcome is not None and is_transient(state.outcome.exception(), state.seconds_since_start or 0.0)
-        ),
+        retry=tenacity.retry_if_exception(is_to_be_repeated),
         reraise=True,
     )
     return retrying(call)

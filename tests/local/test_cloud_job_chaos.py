@@ -44,9 +44,6 @@ MACHINE = {"reclaim": "evicted", "node_lost": "node_lost"}
 STEPS = ("before_create", "after_create", "pending", "running", "finishing")
 MODES = ("sync", "deferrable")
 ENDS = ("ok", "app_error", "out_of_memory", "image_pull", "unschedulable", "timed_out", "cancelled")
-GIVEN_UP = ("image_pull", "unschedulable", "timed_out")
-"""Ends that the operator decides on, by deleting the pod: to the keeper, which sees only that, it is cancelled."""
-
 STOPS = {"before_create": "create", "after_create": "created", "finishing": "delete"}
 FAILS = 3
 """The exit code of a job that is to fail."""
@@ -265,10 +262,7 @@ def _wrong_end(chaos: Chaos, dag: str, run: str, task: str) -> list[str]:
     may_be_silent = end in ("ok", "cancelled") and told == []
     found.append(("causes in the log", told, [] if may_be_silent else [end]))
     found.append(("attempts", state.attempt, 1))
-    if end in GIVEN_UP:
-        found.append(("pods' ends in the ledger", set(chaos.causes(run, task)) <= {end, "cancelled"}, True))
-    else:
-        found.append(("pods' ends in the ledger", chaos.causes(run, task), [end]))
+    found.append(("pods' ends in the ledger", chaos.causes(run, task), [end]))
     found.append(("pods", len(chaos.watch.pods.get((dag, run, task), [])), 1))
     wrong = [f"{dag} {task}: {what} {is_now!r}, not {wanted!r}" for what, is_now, wanted in found if is_now != wanted]
     return [*wrong, *(f"    {word}" for word in words[-60:] if wrong)]

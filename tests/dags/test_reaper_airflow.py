@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tidepool.keeper.airflow import KEPT_SECONDS, OVER, PAUSE_SECONDS, TAKEOVER_SECONDS, Airflow, is_living
+from tidepool.keeper.airflow import FAILURES, KEPT_SECONDS, OVER, PAUSE_SECONDS, TAKEOVER_SECONDS, Airflow, is_living
 from tidepool.keeper.ownership import Owner, Word, utc
 
 OWNER = Owner("analytics", "flights", "load.clean", "scheduled__2026-01-01T00:00:00+00:00", 1, 1, map_index=2)
@@ -147,10 +147,16 @@ def test_an_airflow_that_is_away_is_left_alone_for_a_while(server: Server) -> No
     airflow = server.airflow()
     others = [dataclasses.replace(OWNER, task=f"t{number}") for number in range(50)]
     assert [airflow.word(owner) for owner in others] == [Word.SILENT] * 50
-    assert len(server.asked) == 1
+    assert len(server.asked) == FAILURES
     server.now += PAUSE_SECONDS
     server.answers = [(200, {**INSTANCE, "state": "failed"})]
     assert airflow.word(OWNER) is Word.OVER
+
+
+def test_an_error_now_and_then_does_not_silence_the_answers_around_it(server: Server) -> None:
+    airflow, over = server.airflow(), (200, {**INSTANCE, "state": "failed"})
+    server.answers = [(503, {}), (500, {}), over] * 3
+    assert [airflow.word(OWNER) for _ in range(9)] == [Word.SILENT, Word.SILENT, Word.OVER] * 3
 
 
 def test_one_that_may_not_be_asked_about_does_not_silence_the_others(server: Server) -> None:

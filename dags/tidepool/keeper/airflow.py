@@ -31,7 +31,10 @@ KEPT_SECONDS = 60.0
 """For how long the word that somebody lives is not asked for again."""
 
 PAUSE_SECONDS = 30.0
-"""For how long Airflow is left alone after it did not answer."""
+"""For how long Airflow is left alone after it did not answer, or answered with FAILURES errors in a row."""
+
+FAILURES = 3
+"""An error may be of one request, and the others are asked all the same: else some errors would save every orphan."""
 
 _TIMEOUT = urllib3.Timeout(connect=3, read=5)
 _LARGEST = 1 << 20
@@ -75,6 +78,7 @@ class Airflow:
         self._http = urllib3.PoolManager(retries=False, timeout=_TIMEOUT)
         self._living: dict[Owner, float] = {}
         self._silent_until = 0.0
+        self._failures = 0
         self._told = ""
         self._lock = threading.Lock()
 
@@ -90,10 +94,13 @@ class Airflow:
                 found = self._ask(owner, now)
             except (AirflowError, urllib3.exceptions.HTTPError, OSError) as error:
                 self._tell(f"Airflow can't be asked whether a task is over: {error}")
-                if not (isinstance(error, AirflowError) and error.is_of_one):
-                    self._silent_until = now + PAUSE_SECONDS
+                self._failures += 1
+                is_of_one = isinstance(error, AirflowError) and (error.is_of_one or self._failures < FAILURES)
+                if not is_of_one:
+                    self._silent_until, self._failures = now + PAUSE_SECONDS, 0
                 return Word.SILENT
             self._tell("")
+            self._failures = 0
             self._living = {each: told for each, told in self._living.items() if now - told < KEPT_SECONDS}
             if found is Word.LIVES:
                 self._living[owner] = now

@@ -217,7 +217,8 @@ def misplaced(events: list[Event], seen: dict[str, Pod]) -> list[str]:
 
 def check_pods(events: list[Event], seen: dict[str, Pod]) -> None:
     """Every pod's whole life is there, each fact once, at its time."""
-    assert lost(events, seen) == set()
+    names = {uid: pod.name for uid, pod in seen.items()}
+    assert [f"{kind} of {names[uid]}" for kind, uid in sorted(lost(events, seen))] == []
     often = Counter((event.kind, event.pod_uid) for event in events if event.pod_uid in seen)
     assert [key for key, times in often.items() if times > 1 and key[0].startswith("pod.")] == [], "doubled"
     assert misplaced(events, seen) == []

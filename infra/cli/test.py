@@ -13,6 +13,12 @@ from infra.local import cloud, paths, preflight, toolchain
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
+SIDE_BY_SIDE = ["-n", "logical", "--dist", "loadfile"]
+"""What a machine has cores for; a file's tests stay together, for what they share takes long to start."""
+
+NONE_CHOSEN = 5
+"""pytest's exit code where `-k` or a path leaves no test."""
+
 BROWSER = {"chromium-headless-shell": ("chromium-headless-shell", "the tests of the keeper's page (100 MB)")}
 """Beside what the local cloud needs; a machine that has none skips those tests."""
 
@@ -35,8 +41,12 @@ def test(
     if not fast:
         _run([*python, "mypy"])
     on_cloud = not fast and _local_cloud_can_run()
-    marker = [] if on_cloud else ["-m", "not local_cloud"]
-    _run([*python, "pytest", *marker, *(arguments or [])])
+    pytest = [*python, "pytest", *(arguments or [])]
+    found = [_run([*pytest, "-m", "not local_cloud", *SIDE_BY_SIDE], or_none=on_cloud)]
+    if on_cloud:  # one after the other: there is one local cloud
+        found.append(_run([*pytest, "-m", "local_cloud"], or_none=True))
+    if all(code == NONE_CHOSEN for code in found):
+        raise typer.Exit(NONE_CHOSEN)
 
 
 def _local_cloud_can_run() -> bool:
@@ -58,7 +68,9 @@ def _local_cloud_can_run() -> bool:
     return True
 
 
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, cwd=paths.REPOSITORY)
-    if done.returncode:
-        raise typer.Exit(done.returncode)
+def _run(command: list[str], or_none: bool = False) -> int:
+    """The exit code, which is 0, or of no test at all where that may be."""
+    code = subprocess.run(command, cwd=paths.REPOSITORY).returncode
+    if code and not (or_none and code == NONE_CHOSEN):
+        raise typer.Exit(code)
+    return code

@@ -251,12 +251,15 @@ def test_a_database_that_is_away_is_waited_for_and_gets_every_event_at_its_time(
         return write(events)
 
     monkeypatch.setattr(store, "record_all", record_all)
-    seen = [{"type": "ADDED", "object": pod("running")}]
-    server = ApiServer([], seen, [pod("running")], [], [pod("running")], [])
+    came = [{"type": "ADDED", "object": pod("running")}]
+    went = [{"type": "ADDED", "object": pod(uid="u-2")}, {"type": "DELETED", "object": pod("running", uid="u-2")}]
+    server = ApiServer([], came, went, [], [])
     with pytest.raises(KeyboardInterrupt):
         watch.follow(server, Pods(Buffer(store), lambda name: "i-1"), "pods")
-    (running,) = store.events("pod.running")
-    assert not running.reconstructed, "as it was seen the first time"
+    running = store.events("pod.running")
+    assert [event.pod_uid for event in running] == ["u-1", "u-2"]
+    assert not any(event.reconstructed for event in running), "as they were seen the first time"
+    assert [event.pod_uid for event in store.events("pod.gone")] == ["u-2"], "which no list has"
 
 
 def test_what_came_while_a_batch_was_written_is_written_together() -> None:

@@ -253,6 +253,7 @@ class ApiServer:
     def __init__(self, *script: Any) -> None:
         self._script = list(script)
         self.versions: list[str] = []
+        self.seconds: list[int] = []
 
     def __call__(self, **options: Any) -> Any:
         if not self._script:
@@ -262,6 +263,7 @@ class ApiServer:
             raise step
         if options.get("watch"):
             self.versions.append(options["resource_version"])
+            self.seconds.append(options["timeout_seconds"])
             return Answer(b"".join(json.dumps(change).encode() + b"\n" for change in step))
         return Answer(json.dumps({"items": step, "metadata": {"resourceVersion": "7"}}).encode())
 
@@ -278,29 +280,58 @@ class Answer:
     def release_conn(self) -> None: ...
 
 
-def test_the_watch_outlives_the_api_server_and_lists_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_watch_outlives_the_api_server_and_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(watch.time, "sleep", pauses.append)
     bookmark = {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "99"}}}
-    expired = {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}
+    away = ApiException(status=503, reason="Service Unavailable")
     server = ApiServer(
         [],
         [{"type": "ADDED", "object": pod()}, bookmark],
-        [{"type": "MODIFIED", "object": pod("scheduled")}],
+        [{"type": "MODIFIED", "object": pod("scheduled")}, bookmark],
         OSError("connection refused"),
-        ApiException(status=503, reason="Service Unavailable"),
-        ApiException(status=503, reason="Service Unavailable"),
-        [pod("running")],
-        [expired],
+        away,
+        away,
+        [{"type": "MODIFIED", "object": pod("running")}, {"type": "DELETED", "object": pod("ended")}, bookmark],
+        [],
+    )
+    path = tmp_path / "events.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        watch.follow(server, handler(path), "pods")
+    assert kinds(journal.read(path)) == [*LIFE[:3], "machine.idle", "pod.ended", "pod.gone"]
+    assert not any(event.reconstructed for event in journal.read(path)), "all of it as it happened"
+    assert server.versions == ["7", "99", "99", "99"]
+    assert server.seconds == [60, 60, 1, 60], "what came meanwhile is known at once, and that it is all"
+    assert pauses == [0.2, 0.4, 0.8]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        [{"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}}],
+        [{"type": "ERROR", "object": {"code": 504, "message": "Too large resource version: 99, current: 7"}}],
+        ApiException(status=410, reason="Gone"),
+    ],
+    ids=["too old", "of another life of etcd", "gone"],
+)
+def test_where_the_api_server_cannot_go_on_the_watch_lists_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Any
+) -> None:
+    monkeypatch.setattr(watch.time, "sleep", lambda seconds: None)
+    server = ApiServer(
+        [pod()],
+        [{"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "99"}}}],
+        answer,
         [pod("ended")],
         [{"type": "DELETED", "object": pod("ended")}],
     )
     path = tmp_path / "events.jsonl"
     with pytest.raises(KeyboardInterrupt):
         watch.follow(server, handler(path), "pods")
-    assert kinds(journal.read(path)) == [*LIFE[:3], "machine.idle", "pod.ended", "pod.gone"]
-    assert server.versions == ["7", "99", "7", "7"]
-    assert pauses == [0.2, 0.4, 0.8]
+    assert kinds(journal.read(path))[-1] == "pod.gone"
+    assert server.versions[0] == server.versions[-1] == "7", "that of a list"
 
 
 def test_lines_are_whole_whatever_the_pieces() -> None:

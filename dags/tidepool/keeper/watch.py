@@ -1,8 +1,9 @@
 """`python -m tidepool.keeper.watch --kubeconfig FILE --events FILE`: records what happens to nodes and job pods.
 
-Lists, then watches, and lists again after every interruption. Nothing is recorded twice, whether the API server or
-this process restarts, and what disappeared in between is recorded as gone: reconstructed, between the last time that
-it was known to be there and now. What comes while the ledger is being written is written together after it.
+Lists, then watches; after an interruption it goes on where it was, or lists again where that can't be. Nothing is
+recorded twice, whether the API server or this process restarts, and what disappeared in between is recorded as gone:
+reconstructed, between the last time that it was known to be there and now. What comes while the ledger is being
+written is written together after it.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from tidepool.ledger.store import Store
 
 URL_VARIABLE = "TIDEPOOL_LEDGER"
-_WATCH_SECONDS = 60
+_WATCH_SECONDS, _CATCH_UP_SECONDS = 60, 1
+_BUSY = (429, 500, 503)
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 1.0
 _PAGE = 500
 _MOST_READ = 1000
@@ -69,33 +71,37 @@ class Handler(Protocol):
 def follow(request: Request, handler: Handler, what: str, pace: Pace | None = None) -> None:
     """List and watch until the process ends; any failure of a connection, the ledger's too, is waited out.
 
-    pace: told how it goes.
+    It goes on with what came after the last change that the handler took, as what came and went meanwhile is in no
+    list; where the API server has that no longer, it lists again. pace: told how it goes.
     """
     pace = pace or Pace()
-    pause = _FIRST_PAUSE
+    pause, version, seconds = _FIRST_PAUSE, "", _WATCH_SECONDS
     while True:
         try:
-            version = _list(request, handler)
-            pace.in_step(what, time.time())
-            _log.info("watching %s", what)
-            pause = _FIRST_PAUSE
-            while True:
-                for batch in batches(changes(request, version)):
-                    for kind, thing, now in batch:
-                        version = thing["metadata"]["resourceVersion"]
-                        if kind != "BOOKMARK":
-                            handler.changed(kind, thing, now)
-                    handler.in_step(batch[-1][2])
-                    pace.wrote(what, batch[0][2], time.time())
-                handler.in_step(time.time())
+            if not version:
+                version, seconds = _list(request, handler), _WATCH_SECONDS
                 pace.in_step(what, time.time())
+                pause = _FIRST_PAUSE
+                _log.info("watching %s", what)
+            for batch in batches(changes(request, version, seconds)):
+                for kind, thing, now in batch:
+                    if kind != "BOOKMARK":
+                        handler.changed(kind, thing, now)
+                    version = thing["metadata"]["resourceVersion"]
+                handler.in_step(batch[-1][2])
+                pace.wrote(what, batch[0][2], time.time())
+            handler.in_step(time.time())
+            pace.in_step(what, time.time())
+            pause, seconds = _FIRST_PAUSE, _WATCH_SECONDS
         except Gone:
-            continue
+            version = ""
         except (*_FAILURES, *_database_failures()) as error:
+            if isinstance(error, ApiException) and error.status not in _BUSY:
+                version = ""  # as it would say the same again
             if pause == _FIRST_PAUSE:
                 _log.warning("watching %s was interrupted: %s", what, _reason(error))
             time.sleep(pause)
-            pause = min(2 * pause, _LAST_PAUSE)
+            pause, seconds = min(2 * pause, _LAST_PAUSE), _CATCH_UP_SECONDS
 
 
 def _database_failures() -> tuple[type[Exception], ...]:
@@ -150,23 +156,27 @@ def batches(found: Iterator[tuple[str, Object]]) -> Iterator[list[Change]]:
             return
 
 
-def changes(request: Request, version: str) -> Iterator[tuple[str, Object]]:
-    """(kind, object) of each change after `version`, until the server ends the watch. Raises Gone if it can't tell."""
+def changes(request: Request, version: str, seconds: int = _WATCH_SECONDS) -> Iterator[tuple[str, Object]]:
+    """(kind, object) of each change after `version`, for so many seconds.
+
+    Raises Gone where the server can't tell, ApiException where it says why not.
+    """
     response = request(
         watch=True,
         resource_version=version,
         allow_watch_bookmarks=True,
-        timeout_seconds=_WATCH_SECONDS,
+        timeout_seconds=seconds,
         _preload_content=False,
-        _request_timeout=(3, _WATCH_SECONDS + 15),
+        _request_timeout=(3, seconds + 15),
     )
     try:
         for line in lines(response.stream(amt=None, decode_content=False)):
             change = json.loads(line)
             if change["type"] == "ERROR":
-                if change["object"].get("code") == 410:
+                code, message = (change["object"].get(key) for key in ("code", "message"))
+                if code == 410:
                     raise Gone
-                raise OSError(change["object"].get("message", "the API server reported an error"))
+                raise ApiException(status=code, reason=message or "the API server reported an error")
             yield change["type"], pare(change["object"])
     finally:
         response.close()

@@ -61,7 +61,7 @@ SETTINGS = {
 
 @dataclasses.dataclass
 class Run:
-    """One task, and what happens to it. code: its exit code. on_machine: it was on the machine that was taken."""
+    """One task, and what happens to it. code: its exit code. uid: of its pod on the machine that was taken."""
 
     killer: str
     mode: str
@@ -70,7 +70,7 @@ class Run:
     code: int = 0
     parked: float = 0.0
     struck: bool = False
-    on_machine: bool = False
+    uid: str = ""
     release_at: float = 0.0
     released: bool = False
 
@@ -379,7 +379,8 @@ def _strike_all(chaos: Chaos, killer: str, run: str, runs: list[Run]) -> None:
         return
     for each in runs:
         pod = chaos.pod(each.dag, run, each.task)
-        each.on_machine = bool(pod and pod.spec.node_name and pod.status.phase in ("Pending", "Running"))
+        if pod and pod.spec.node_name and pod.status.phase in ("Pending", "Running"):
+            each.uid = pod.metadata.uid
     for machine in local.group("spot-small").instances:
         chaos.taken.add(machine)
         reclaim(local.cloud, machine, 60 if killer == "reclaim" else 0, Progress())
@@ -399,6 +400,10 @@ def _release(chaos: Chaos, run: str, each: Run) -> None:
         except (kubernetes.client.ApiException, OSError):
             return
     if each.step == "running":
+        pod = chaos.pod(each.dag, run, each.task)
+        runs_on = pod and pod.status.phase == "Running" and not pod.metadata.deletion_timestamp
+        if runs_on and pod.metadata.uid == each.uid:
+            return  # it would end by itself before the machine is gone
         _go(chaos, run, each)
     each.released = True
 
@@ -408,7 +413,7 @@ def _wrong(chaos: Chaos, run: str, each: Run) -> list[str]:
     dag, task = each.dag, each.task
     state = chaos.states(dag, run)[task]
     cause = "ok" if each.code == 0 else "app_error"
-    is_hit = each.on_machine or (each.step == "before_create" and chaos.was_taken(run, task))
+    is_hit = bool(each.uid) or (each.step == "before_create" and chaos.was_taken(run, task))
     expected = [MACHINE[each.killer], cause] if is_hit else [cause]
     if is_hit and each.step in ("before_create", "after_create") and chaos.causes(run, task) == [cause]:
         expected = [cause]  # it ended by itself just before

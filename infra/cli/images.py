@@ -23,7 +23,7 @@ def _group() -> None:
 def build(
     names: Annotated[list[str] | None, typer.Argument(help="Of the folders of images/; none: all of them.")] = None,
 ) -> None:
-    """Build images with docker, or without any daemon with buildah; print reference and size. Needs root for buildah.
+    """Build images with docker, or without any daemon with buildah; print reference and size. Only buildah needs root.
 
     \b
     Examples:

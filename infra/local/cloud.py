@@ -126,7 +126,17 @@ def prepare(progress: Progress) -> None:
 
 
 def build_images(names: list[str], progress: Progress) -> dict[str, int]:
-    """Build images of images/ by name: bytes by reference. A cloud that is up stays up. Raises LocalError."""
+    """Build images of images/ by name: bytes by reference. A cloud that is up stays up. Raises LocalError.
+
+    What docker builds is docker's own, and has nothing to do with the local cloud; buildah's storage is part of it.
+    """
+    if images.docker_answers():
+        return images.build(names, progress)
+    if preflight.root_problems():
+        raise CloudError(
+            "docker does not answer here, and buildah, which builds without it, needs Linux and root: start docker "
+            "(and be in the group docker), or run `sudo ./tidepool images build`"
+        )
     with _lock():
         _require_ours()
         try:

@@ -54,11 +54,14 @@ def _source(name: str) -> Source:
 
 
 class Builder:
-    """docker or buildah. An image that is there already, of the same sources, takes a second."""
+    """docker or buildah. An image that is there already, of the same sources, takes a second.
 
-    def __init__(self, progress: Progress) -> None:
+    grouped: what takes minutes is ended with the `up` that started it; that needs root.
+    """
+
+    def __init__(self, progress: Progress, grouped: bool = True) -> None:
         self._progress = progress
-        self._builder = _Docker() if _Docker.answers() else _Buildah(progress)
+        self._builder = _Docker(grouped) if docker_answers() else _Buildah(progress)
 
     def build(self, image: str) -> str:
         """Build one image of images/; its reference."""
@@ -81,14 +84,14 @@ def build(images: Iterable[str], progress: Progress) -> dict[str, int]:
     """Build images of images/ by name; for each reference its layers' bytes, unpacked. Raises ImageError."""
     paths.cache().mkdir(parents=True, exist_ok=True)
     try:
-        builder = Builder(progress)
+        builder = Builder(progress, grouped=not docker_answers())
         return {made: _size(made) for made in [builder.build(image) for image in images]}
     finally:
         mounts.unmount_below(paths.cache())  # buildah leaves its storage mounted
 
 
 def _size(made: str) -> int:
-    if _Docker.answers():
+    if docker_answers():
         command = ["docker", "image", "inspect", "--format", "{{.Size}}", made]
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     command = [*buildah(), "images", "--json", made]
@@ -102,20 +105,28 @@ def buildah() -> list[str]:
     return ["buildah", "--root", str(paths.cache() / "buildah"), "--runroot", str(paths.RUN / "buildah")]
 
 
+def docker_answers() -> bool:
+    """Whether docker builds the images: it is there, and this user may ask it."""
+    return bool(shutil.which("docker")) and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+
+
 class _Docker:
-    @staticmethod
-    def answers() -> bool:
-        return bool(shutil.which("docker")) and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+    def __init__(self, grouped: bool) -> None:
+        self._grouped = grouped
 
     def build(self, dockerfile: str, made: str, source: Source | None) -> None:
         arguments = _arguments(source.versions()) if source else []
         with tempfile.NamedTemporaryFile("w", suffix=".Dockerfile") as file:
             file.write(dockerfile)
             file.flush()
-            run(["docker", "build", "-f", file.name, "-t", made, *arguments, str(paths.REPOSITORY)], made)
+            run(
+                ["docker", "build", "-f", file.name, "-t", made, *arguments, str(paths.REPOSITORY)],
+                made,
+                grouped=self._grouped,
+            )
 
     def save(self, made: str, archive: Path, blobs: Path) -> None:
-        run(["docker", "save", "-o", str(archive), made], made)
+        run(["docker", "save", "-o", str(archive), made], made, grouped=self._grouped)
 
 
 class _Buildah:
@@ -218,11 +229,11 @@ def _ca_bundle() -> str | None:
     return os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
 
 
-def run(command: list[str], what: str, stdin: str | None = None) -> None:
+def run(command: list[str], what: str, stdin: str | None = None, grouped: bool = True) -> None:
     """Run a builder's command with its output in images.log. Raises ImageError with its last words."""
     log = paths.cache() / "images.log"
     with log.open("a") as output:
-        inside = cgroups.build_command(command)
+        inside = cgroups.build_command(command) if grouped else command
         done = subprocess.run(inside, input=stdin, text=True, stdout=output, stderr=subprocess.STDOUT)
     if done.returncode:
         last = "\n".join(log.read_text(errors="replace").strip().splitlines()[-8:])

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import sqlalchemy
 
+from infra.local import toolchain
+
 _NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 _LIMIT_SECONDS = 60
 
@@ -34,8 +36,7 @@ class Postgres:
 @contextlib.contextmanager
 def made() -> Iterator[Postgres | None]:
     """An empty database whose server does not run yet; None where no server is installed. Its files go at the end."""
-    places = [*map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"))), os.environ.get("PATH", "")]
-    initdb, server = (shutil.which(name, path=os.pathsep.join(places)) for name in ("initdb", "postgres"))
+    initdb, server = (toolchain.find(name) for name in ("initdb", "postgres"))
     if not (initdb and server):
         yield None
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import Annotated
@@ -19,8 +20,12 @@ SIDE_BY_SIDE = ["-n", "logical", "--dist", "loadfile"]
 NONE_CHOSEN = 5
 """pytest's exit code where `-k` or a path leaves no test."""
 
-BROWSER = {"chromium-headless-shell": ("chromium-headless-shell", "the tests of the keeper's page (100 MB)")}
-"""Beside what the local cloud needs; a machine that has none skips those tests."""
+TEST_PACKAGES = {  # program: (Debian package, what is tested with it)
+    "chromium-headless-shell": ("chromium-headless-shell", "the tests of the keeper's page (100 MB)"),
+    "postgres": ("postgresql", "the tests of a ledger in PostgreSQL (60 MB)"),
+    "promtool": ("prometheus", "the tests of the alert rules, by its promtool (100 MB)"),
+}
+"""Beside what the local cloud needs; a machine that has none of them skips those tests."""
 
 
 def test(
@@ -41,6 +46,8 @@ def test(
     if not fast:
         _run([*python, "mypy"])
     on_cloud = not fast and _local_cloud_can_run()
+    if not fast:
+        _install_test_packages()
     pytest = [*python, "pytest", *(arguments or [])]
     found = [_run([*pytest, "-m", "not local_cloud", *SIDE_BY_SIDE], or_none=on_cloud)]
     if on_cloud:  # one after the other: there is one local cloud
@@ -61,11 +68,25 @@ def _local_cloud_can_run() -> bool:
         return False
     try:
         cloud.prepare(Progress())  # minutes on a new machine: more than a test's limit
-        toolchain.install_packages(Progress(), BROWSER)
     except LocalError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(1) from error
     return True
+
+
+def _install_test_packages() -> None:
+    """Where that can be; elsewhere it says what is missing, whose tests skip."""
+    missing = toolchain.missing_packages(TEST_PACKAGES)
+    if missing and (os.geteuid() != 0 or not shutil.which("apt-get")):
+        typer.secho("WITHOUT what only root installs, with apt-get:", fg="red", bold=True, err=True)
+        for package, why in missing.items():
+            typer.secho(f"- the Debian package {package}: {why}", err=True)
+        return
+    try:
+        toolchain.install_packages(Progress(), TEST_PACKAGES)
+    except LocalError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
 
 
 def _run(command: list[str], or_none: bool = False) -> int:

@@ -20,7 +20,7 @@ import httpx
 
 from infra import image_sources
 from infra.image_sources import VERSIONS, Source
-from infra.local import cgroups, mounts, paths
+from infra.local import cgroups, mounts, paths, toolchain
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
@@ -197,7 +197,8 @@ class _Buildah:
 
 def locked_constraints() -> str:
     """What uv.lock pins for Airflow, as pip's constraints: for a build that can't reach Airflow's own file."""
-    command = ["uv", "export", "--quiet", "--frozen", "--only-group", "airflow", "--no-hashes", "--no-emit-project"]
+    export = ["export", "--quiet", "--frozen", "--only-group", "airflow", "--no-hashes", "--no-emit-project"]
+    command = [toolchain.uv(), *export]
     done = subprocess.run(command, capture_output=True, text=True, cwd=paths.REPOSITORY)
     if done.returncode:
         raise ImageError(f"`{' '.join(command)}` failed: {done.stderr.strip()}")

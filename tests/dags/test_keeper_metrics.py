@@ -245,7 +245,7 @@ def test_every_metric_says_what_it_is_and_keeps_prometheus_rules() -> None:
 def test_prometheus_own_parser_takes_it(store: Store) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("no promtool: Debian's package prometheus has it")
+        pytest.skip("no promtool: as root, `./tidepool test` installs it")
     store.record_all(machine("i-1", NOON - 600) + pod("u-1", "i-1", NOON - 500, NOON - 100, team='a"b\\c'))
     Books(store, BOOK, clock=lambda: NOON).update()
     text = Metrics(store, make_capacity, clock=lambda: NOON).render()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from infra.local import toolchain
+
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / "images" / "keeper" / "requirements.txt"
 
@@ -22,7 +24,8 @@ HEAD = (
 
 
 def test_the_keepers_packages_are_those_of_the_lock_file() -> None:
-    pinned = HEAD + subprocess.run(EXPORT, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    export = [toolchain.uv(), *EXPORT[1:]]
+    pinned = HEAD + subprocess.run(export, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     command = f"{{ echo '{HEAD.strip()}'; {' '.join(EXPORT)}; }} > {REQUIREMENTS.relative_to(ROOT)}"
     assert REQUIREMENTS.read_text() == pinned, f"uv.lock has changed: {command}"
 

@@ -146,7 +146,7 @@ LATE: dict[str, list[tuple[str, str]]] = {  # series that must, after 40 minutes
 def promtool() -> str:
     found = shutil.which("promtool")
     if found is None:
-        pytest.skip("no promtool: Debian's package prometheus has it")
+        pytest.skip("no promtool: as root, `./tidepool test` installs it")
     return found
 
 

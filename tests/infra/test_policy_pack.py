@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import pulumi
 import pytest
 import yaml
 
-from infra.local import paths
+from infra.local import paths, toolchain
 from infra.policy import rules
 from tests.infra import recorded
 from tests.infra.test_policy import BAD, GOOD
@@ -31,10 +29,8 @@ def python() -> Path:
     requirements = PACK / "requirements.txt"
     home = paths.cache() / f"policy-pack-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:10]}"
     found = home / "bin" / "python"
-    uv = os.environ.get("UV") or shutil.which("uv")
     if not (home / ".complete").exists():
-        if uv is None:
-            pytest.skip("the policy pack's environment is made with uv, which is not here")
+        uv = toolchain.uv()
         subprocess.run([uv, "venv", "--quiet", "--clear", str(home)], check=True)
         subprocess.run([uv, "pip", "install", "--quiet", "--python", str(found), "-r", str(requirements)], check=True)
         (home / ".complete").touch()

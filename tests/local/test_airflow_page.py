@@ -130,7 +130,7 @@ def test_the_keeper_itself_shows_nothing_without_its_token(keeper: PageServer, s
 
 def test_it_is_in_airflows_menu_and_its_links_work_within_airflow(url: str, session: str) -> None:
     if browser.program() is None:
-        pytest.skip("no Chromium here")
+        pytest.skip("no Chromium: as root, `./tidepool test` installs it")
     with browser.started() as window:
         window.cookie(COOKIE, session, url)
         window.size(1400, 900)

@@ -133,10 +133,33 @@ def test_a_download_whose_checksum_differs_is_refused_and_nothing_of_it_is_kept(
 
 
 def test_programs_that_apt_does_not_give_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(toolchain, "_find", lambda program: None)
+    monkeypatch.setattr(toolchain, "find", lambda program: None)
     monkeypatch.setattr(shutil, "which", lambda program: None)
     with pytest.raises(ToolchainError, match="no apt-get to install them: etcd-server containerd runc"):
         toolchain.install_packages(Progress())
+
+
+def test_what_keeps_packages_from_starting_services_is_there_while_they_are_installed_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines, new = tmp_path / "sbin" / "policy-rc.d", tmp_path / "etc" / "createcluster.d" / "tidepool.conf"
+    machines.parent.mkdir()
+    machines.write_text("exit 104")
+    monkeypatch.setattr(toolchain._NoServices, "files", {machines: "exit 101", new: "create_main_cluster = false"})
+    with toolchain._NoServices():
+        assert machines.read_text() == "exit 104"
+        assert new.read_text() == "create_main_cluster = false"
+    assert machines.read_text() == "exit 104"
+    assert not (tmp_path / "etc").exists()
+
+
+def test_without_uv_the_message_says_who_fetches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV", "/the/fetched/uv")
+    assert toolchain.uv() == "/the/fetched/uv"
+    monkeypatch.delenv("UV")
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    with pytest.raises(ToolchainError, match=r"by \./tidepool, which fetches uv"):
+        toolchain.uv()
 
 
 @pytest.mark.parametrize("command", [("run", "x"), ("status",), ("reclaim",)])
@@ -169,9 +192,16 @@ def test_logs_of_an_unknown_process_name_the_known_ones() -> None:
 def test_the_test_command_says_loudly_what_it_leaves_out_and_fails_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "problems", lambda: ["the local cloud needs root"])
     monkeypatch.setattr(test_command.subprocess, "run", lambda command, cwd: subprocess.CompletedProcess(command, 0))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(toolchain, "find", lambda program: None)
     monkeypatch.delenv("CI", raising=False)
     code, output = tidepool("test")
     assert (code, "WITHOUT THE TESTS ON THE LOCAL CLOUD" in output, "needs root" in output) == (0, True, True)
+    assert "WITHOUT what only root installs" in output
+    assert all(
+        f"- the Debian package {package}: {why}" in output for package, why in test_command.TEST_PACKAGES.values()
+    )
+    assert "WITHOUT" not in tidepool("test", "--fast")[1]
     monkeypatch.setenv("CI", "true")
     assert tidepool("test")[0] == 1
 

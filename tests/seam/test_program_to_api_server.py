@@ -32,7 +32,7 @@ class StandIn(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.readiness = [500, 200, 404, 200, 200]
-        self.requests: list[tuple[str, str, dict[str, Any]]] = []
+        self.requests: list[tuple[str, str, dict[str, Any]]] = []  # method and path, content type, body
         self.job_is_there = False
         self.looks_until_gone = 0
 
@@ -50,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_PATCH(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests.append((self.path, self.headers["Content-Type"], body))
+        self.server.requests.append((f"PATCH {self.path}", self.headers["Content-Type"], body))
         if body["metadata"]["name"] == "forbidden":
             self.answer(403, {"message": "namespaces is forbidden"})
         elif body["kind"] == "Job" and self.server.job_is_there:
@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
             self.answer(201, body)
 
     def do_DELETE(self) -> None:
-        self.server.requests.append((self.path, "", {}))
+        self.server.requests.append((f"DELETE {self.path}", "", {}))
         self.answer(404 if "gone" in self.path else 200, {})
 
     def answer(self, status: int, body: dict[str, Any]) -> None:
@@ -94,9 +94,8 @@ def test_objects_are_applied_once_the_server_is_ready(stand_in: tuple[StandIn, P
     server, kubeconfig = stand_in
     assert ApiServer(kubeconfig, seconds=10).apply(NAMESPACE) == "tidepool"
     assert server.readiness == []
-    assert server.requests == [
-        ("/api/v1/namespaces/tidepool?fieldManager=tidepool&force=true", "application/apply-patch+yaml", NAMESPACE)
-    ]
+    path = "/api/v1/namespaces/tidepool?fieldManager=tidepool&force=true"
+    assert server.requests == [(f"PATCH {path}", "application/apply-patch+yaml", NAMESPACE)]
 
 
 def test_an_api_server_is_known_by_its_first_namespace(stand_in: tuple[StandIn, Path]) -> None:
@@ -113,13 +112,17 @@ def test_what_cannot_be_changed_is_deleted_and_made_anew_once_it_is_gone(stand_i
     api = ApiServer(kubeconfig, seconds=10)
     server.job_is_there, server.looks_until_gone = True, 3
     assert api.apply(JOB) == "tidepool/once"
-    assert [path.partition("?")[0] for path, _, _ in server.requests] == [JOB_PATH] * 3
+    requests = [request.partition("?")[0] for request, _, _ in server.requests]
+    assert requests == [f"{method} {JOB_PATH}" for method in ("PATCH", "DELETE", "PATCH")]
     assert server.requests[1][0].endswith("?propagationPolicy=Background")
     assert server.looks_until_gone == 0
 
 
 def test_what_is_gone_already_is_deleted_without_an_error(stand_in: tuple[StandIn, Path]) -> None:
-    ApiServer(stand_in[1], seconds=10).delete({**JOB, "metadata": {"name": "gone", "namespace": "tidepool"}})
+    server, kubeconfig = stand_in
+    ApiServer(kubeconfig, seconds=10).delete({**JOB, "metadata": {"name": "gone", "namespace": "tidepool"}})
+    gone = "/apis/batch/v1/namespaces/tidepool/jobs/gone?propagationPolicy=Background"
+    assert [request for request, _, _ in server.requests] == [f"DELETE {gone}"]
 
 
 def test_an_object_of_another_name_is_another_object(stand_in: tuple[StandIn, Path]) -> None:

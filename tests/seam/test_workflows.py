@@ -76,11 +76,11 @@ def test_every_action_is_known_and_runs_on_todays_runners(file: Path) -> None:
 @each
 def test_every_command_of_a_workflow_exists(file: Path) -> None:
     for step in steps(file):
-        command: Any = typer.main.get_command(main.app)
-        words = re.findall(r"^\./tidepool (.+)", step.get("run", ""))
-        for word in words[0].split() if words else []:
-            if hasattr(command, "commands"):
-                command = command.commands[word]
+        for line in re.findall(r"\./tidepool ([^&|;#\n]+)", step.get("run", "")):
+            command: Any = typer.main.get_command(main.app)
+            for word in line.split():
+                if hasattr(command, "commands"):
+                    command = command.commands[word]
 
 
 @each

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 
-_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12} | {
-    unit: 1024**power for power, unit in enumerate(("Ki", "Mi", "Gi", "Ti"), start=1)
-}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?")
+from tidepool import quantity as quantities
+
+_SIZE = re.compile(r"[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?")
 
 MIB = 1024**2
 SMALLEST_MEMORY_BYTES = 64 * MIB
@@ -67,12 +65,11 @@ class Job:
 
 
 def quantity(text: str) -> int:
-    """A Kubernetes quantity of bytes such as "3Gi", "1.5G" or "512Mi"; raises ValueError that says what is allowed."""
-    match = _QUANTITY.fullmatch(text) if isinstance(text, str) else None
-    if match is None:
+    """A quantity of bytes as authors write it, such as "3Gi", "1.5G" or "512Mi"; raises ValueError that says what is
+    allowed: of Kubernetes' grammar what a size of memory needs."""
+    if not isinstance(text, str) or _SIZE.fullmatch(text) is None:
         raise ValueError(f'must be a Kubernetes quantity such as "3Gi" or "512Mi", not {text!r}')
-    number, unit = match.groups(default="")
-    return int(Decimal(number) * _FACTORS[unit])
+    return int(quantities.parse(text))
 
 
 def human(size: int) -> str:

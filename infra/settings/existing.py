@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 from typing import Any
 
 from infra.naming import DNS_LABEL, SYSTEM_POOL
@@ -12,6 +11,7 @@ from infra.settings.model import Architecture, ExistingCloud, ExistingCluster, E
 from infra.settings.strict import REQUIRED, Table
 from tidepool.capacity import Taint
 from tidepool.job import MIB, quantity
+from tidepool.quantity import parse
 
 EFFECTS = ("NoSchedule", "NoExecute", "PreferNoSchedule")
 
@@ -129,7 +129,7 @@ def _pool(name: str, body: Table) -> ExistingPool:
 
 
 def _cpu_millis(text: str) -> int:
-    match = re.fullmatch(r"(\d+)m|(\d+(?:\.\d{1,3})?)", text)
-    if match is None:
+    millis = parse(text) * 1000
+    if millis != int(millis):
         raise ValueError(text)
-    return int(match[1]) if match[1] else int(Decimal(match[2]) * 1000)
+    return int(millis)

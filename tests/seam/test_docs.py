@@ -35,11 +35,8 @@ from tidepool.outcome import Cause
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "dags" / "README.md"
-DOCUMENTS = [
-    *sorted(ROOT.glob("*.md")),
-    GUIDE,
-    *(ROOT / folder / "README.md" for folder in ("images", "stacks", "dags/tidepool/simulator")),
-]
+TRACKED = subprocess.check_output(["git", "ls-files", "-z", "*.md"], cwd=ROOT, text=True)
+DOCUMENTS = [ROOT / name for name in sorted(TRACKED.split("\0")) if name]
 WITH_DAGS = [ROOT / "README.md", GUIDE]
 
 BLOCK = re.compile(r"(?:^`(?P<file>[\w/.-]+)`:\n\n)?^```\w*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)

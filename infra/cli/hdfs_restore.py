@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import io
+import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,11 +12,12 @@ from typing import Any
 
 import kubernetes
 from kubernetes.stream import stream
+from urllib3.exceptions import HTTPError
 
 from infra import naming
 from infra.cli.namenode import HdfsCommandError, NameNode
 from infra.local.errors import LocalError
-from infra.services.hdfs_config import NAMENODE
+from infra.services.hdfs_config import HIGH_AVAILABILITY, NAMENODE
 
 POD = "hdfs-restore"
 _SECONDS = 300.0
@@ -28,27 +31,32 @@ class RestoreError(LocalError):
 def restore(file: Path, api: kubernetes.client.ApiClient, say: Callable[[str], None]) -> None:
     """Stop the NameNode, replace its metadata by the tar file's, and start it. What was there is kept beside it.
 
-    What was written to HDFS since the file was saved is lost: blocks that no file has are deleted.
+    What was written to HDFS since the file was saved is lost: blocks that no file has are deleted. Whatever fails in
+    between, the NameNode is started again.
     """
     core, apps = kubernetes.client.CoreV1Api(api), kubernetes.client.AppsV1Api(api)
-    server = apps.read_namespaced_stateful_set(NAMENODE, naming.PLATFORM_NAMESPACE)
-    if server.spec.replicas > 1:
+    server = api.sanitize_for_serialization(apps.read_namespaced_stateful_set(NAMENODE, naming.PLATFORM_NAMESPACE))
+    if _has_high_availability(server):
         raise RestoreError(
-            "with high availability the other NameNode and the JournalNodes have the metadata too: "
-            "images/README.md (hdfs) says what to do"
+            "with high availability the other NameNode and the JournalNodes have the metadata too, and would win: "
+            'nothing was touched; stacks/README.md, "Save and restore HDFS\'s metadata", says what to do'
         )
-    say("the NameNode stops")
-    _scale(apps, 0)
-    _wait(lambda: not _there(core, f"{NAMENODE}-0"), "the NameNode's pod is gone")
+    content = _content(file)
     try:
-        core.create_namespaced_pod(naming.PLATFORM_NAMESPACE, pod(api.sanitize_for_serialization(server)))
+        say("the NameNode stops")
+        _scale(apps, 0)
+        _wait(lambda: not _there(core, f"{NAMENODE}-0"), "the NameNode's pod is gone")
+        _remove(core)  # of a restore that was ended
+        core.create_namespaced_pod(naming.PLATFORM_NAMESPACE, pod(server))
         _wait(lambda: _there(core, POD) == "Running", f"pod {POD} runs")
         say(f"{file} goes onto its volume")
-        _unpack(api, file.read_bytes())
+        _unpack(api, content)
     finally:
-        core.delete_namespaced_pod(POD, naming.PLATFORM_NAMESPACE, grace_period_seconds=0)
-        _wait(lambda: not _there(core, POD), f"pod {POD} is gone")
-        _scale(apps, 1)
+        try:
+            _remove(core)
+        finally:
+            # One that was stopped is started too: who restores wants a file system.
+            _start(apps, server["spec"].get("replicas") or 1)
     say("the NameNode starts")
 
 
@@ -99,6 +107,25 @@ def pod(server: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _has_high_availability(server: dict[str, Any]) -> bool:
+    """As its pods are told; the number of replicas is 0 where a NameNode was stopped."""
+    containers = server["spec"]["template"]["spec"]["containers"]
+    variables = [variable for container in containers for variable in container.get("env", [])]
+    return any(each["name"] == HIGH_AVAILABILITY and each.get("value") for each in variables)
+
+
+def _content(file: Path) -> bytes:
+    """What is in the file, looked into before anything is stopped."""
+    content = file.read_bytes()
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            if "name/current/VERSION" in archive.getnames():
+                return content
+    except tarfile.TarError as error:
+        raise RestoreError(f"{file} is no tar file ({error}); nothing was touched") from error
+    raise RestoreError(f"{file} has no name/current/VERSION, so save-metadata did not write it; nothing was touched")
+
+
 def _unpack(api: kubernetes.client.ApiClient, content: bytes) -> None:
     """The stream has no end of input, so the length is told."""
     text = base64.b64encode(content).decode()
@@ -131,6 +158,26 @@ def _unpack(api: kubernetes.client.ApiClient, content: bytes) -> None:
 
 def _scale(apps: kubernetes.client.AppsV1Api, replicas: int) -> None:
     apps.patch_namespaced_stateful_set_scale(NAMENODE, naming.PLATFORM_NAMESPACE, {"spec": {"replicas": replicas}})
+
+
+def _start(apps: kubernetes.client.AppsV1Api, replicas: int) -> None:
+    try:
+        _scale(apps, replicas)
+    except (kubernetes.client.ApiException, HTTPError) as error:
+        raise RestoreError(
+            f"the NameNode is stopped, and could not be started ({error}): `kubectl -n {naming.PLATFORM_NAMESPACE} "
+            f"scale statefulset {NAMENODE} --replicas={replicas}`"
+        ) from error
+
+
+def _remove(core: kubernetes.client.CoreV1Api) -> None:
+    """The pod with the NameNode's volume goes, if there is one."""
+    try:
+        core.delete_namespaced_pod(POD, naming.PLATFORM_NAMESPACE, grace_period_seconds=0)
+    except kubernetes.client.ApiException as error:
+        if error.status != 404:
+            raise
+    _wait(lambda: not _there(core, POD), f"pod {POD} is gone")
 
 
 def _there(core: kubernetes.client.CoreV1Api, name: str) -> str:

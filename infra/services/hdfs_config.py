@@ -21,6 +21,9 @@ JOURNALNODE_PORTS = {"rpc": 8485, "http": 8480}
 ZOOKEEPER_PORTS = {"client": 2181, "peer": 2888, "election": 3888}
 ZKFC_PORT = 8019
 
+HIGH_AVAILABILITY = "HDFS_HIGH_AVAILABILITY"
+"""The variable that tells the image's scripts of it."""
+
 NAMESERVICE = "tidepool"
 NAMENODES, QUORUM = 2, 3
 """With high availability: NameNodes, and JournalNodes as well as ZooKeeper nodes."""

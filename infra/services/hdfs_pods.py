@@ -132,7 +132,7 @@ def stateful_set(server: Server, hdfs: Hdfs, image: Image, placement: Placement,
     )
     if hdfs.high_availability:
         for container in pod["containers"]:
-            container["env"].append({"name": "HDFS_HIGH_AVAILABILITY", "value": "true"})
+            container["env"].append({"name": config.HIGH_AVAILABILITY, "value": "true"})
     return {
         "serviceName": server.name,
         "replicas": server.replicas,

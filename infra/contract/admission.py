@@ -9,8 +9,9 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from infra.contract.scheduling import Amount, amount, quantity
+from infra.contract.scheduling import Amount, amount
 from infra.settings.model import Tenant
+from tidepool import quantity
 from tidepool.job import human
 
 GIB = 1024**3
@@ -40,7 +41,7 @@ def contradictions(admitted: Mapping[str, Any]) -> Iterator[str]:
     for container in _containers(admitted):
         requests, limits = container["resources"]["requests"], container["resources"]["limits"]
         for name, limit in limits.items():
-            if name in requests and quantity(requests[name]) > quantity(limit):
+            if name in requests and quantity.parse(requests[name]) > quantity.parse(limit):
                 yield (
                     f"container {container.get('name')} requests {requests[name]} of {name}, and is limited to {limit}"
                 )

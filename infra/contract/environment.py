@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 from infra.aws import asg_tags, machines, user_data
 from infra.contract import daemons, jobs
 from infra.contract.problem import Problem
-from infra.contract.scheduling import quantity
 from infra.contract.template import Template
 from infra.settings.model import AwsCloud, Settings
 from tidepool import pod as pods
 from tidepool import sizing
 from tidepool.capacity import GPU_RESOURCE, Capacity, Pool
 from tidepool.job import Job, JobError, human
+from tidepool.requests import amounts
 
 PINNED = frozenset({"no-fallback", "one-spot-type"})
 """Not asked of the sample job of one pool: that a pool exists is no mistake because a job could be pinned to it."""
@@ -51,11 +51,12 @@ def disagreements(pool: Pool, tags: Mapping[str, str], text: str) -> list[str]:
     labels, taints = _flag(kubelet, "--node-labels"), _flag(kubelet, "--register-with-taints")
     promised_taints = {each.key: f"{each.value}:{each.effect}" for each in pool.taints}
     resources = _below(tags, "resources/")
+    tagged_sizes = amounts(resources)
     sizes: list[tuple[str, int | None, int]] = [
-        ("cpu", _millis(resources.get("cpu")), pool.cpu_millis),
-        ("memory", _bytes(resources.get("memory")), pool.memory_bytes),
-        ("ephemeral-storage", _bytes(resources.get("ephemeral-storage")), pool.ephemeral_storage_bytes),
-        (GPU_RESOURCE, int(resources.get(GPU_RESOURCE, 0)), pool.gpus),
+        ("cpu", tagged_sizes.get("cpu"), pool.cpu_millis),
+        ("memory", tagged_sizes.get("memory"), pool.memory_bytes),
+        ("ephemeral-storage", tagged_sizes.get("ephemeral-storage"), pool.ephemeral_storage_bytes),
+        (GPU_RESOURCE, tagged_sizes.get(GPU_RESOURCE, 0), pool.gpus),
     ]
     most = kubelet["config"].get("maxPods")
     found = [
@@ -193,14 +194,6 @@ def _flag(kubelet: Mapping[str, Any], name: str) -> dict[str, str]:
 def _below(tags: Mapping[str, str], part: str) -> dict[str, str]:
     prefix = asg_tags.TEMPLATE + part
     return {each.removeprefix(prefix): value for each, value in tags.items() if each.startswith(prefix)}
-
-
-def _millis(text: str | None) -> int | None:
-    return None if text is None else int(quantity(text) * 1000)
-
-
-def _bytes(text: str | None) -> int | None:
-    return None if text is None else int(quantity(text))
 
 
 def _differ(what: str, one: str, its: Mapping[str, str], other: str, others: Mapping[str, str]) -> Iterator[str]:

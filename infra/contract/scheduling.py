@@ -5,21 +5,14 @@ Pods are plain manifests as `kubectl` takes them. Preferences play no part: the 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from tidepool.capacity import GPU_RESOURCE, Pool, Taint
+from infra import scheduling
+from tidepool import requests as reservation
+from tidepool.capacity import GPU_RESOURCE, Pool
 from tidepool.job import human
-
-_SUFFIXES = {"": Decimal(1), "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3")}
-_SUFFIXES |= {suffix: Decimal(1000) ** power for power, suffix in enumerate(("k", "M", "G", "T", "P", "E"), start=1)}
-_SUFFIXES |= {
-    suffix: Decimal(1024) ** power for power, suffix in enumerate(("Ki", "Mi", "Gi", "Ti", "Pi", "Ei"), start=1)
-}
-_QUANTITY = re.compile(r"([+-]?\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei)?")
 
 
 @dataclass(frozen=True)
@@ -34,42 +27,18 @@ class Amount:
     def __add__(self, other: Amount) -> Amount:
         return Amount(*(own + its for own, its in zip(self._parts(), other._parts(), strict=True)))
 
-    def or_more(self, other: Amount) -> Amount:
-        """The larger of both, part by part."""
-        return Amount(*(max(own, its) for own, its in zip(self._parts(), other._parts(), strict=True)))
-
     def _parts(self) -> tuple[int, int, int, int]:
         return self.cpu_millis, self.memory_bytes, self.storage_bytes, self.gpus
 
 
-def quantity(value: Any) -> Decimal:
-    """A Kubernetes quantity such as `500m`, `2Gi` or 1.5; raises ValueError where it is none."""
-    match = _QUANTITY.fullmatch(str(value))
-    if match is None:
-        raise ValueError(f"{value!r} is no Kubernetes quantity, such as 500m or 2Gi")
-    return Decimal(match.group(1)) * _SUFFIXES[match.group(2) or ""]
-
-
 def amount(resources: Mapping[str, Any]) -> Amount:
-    """Requests or limits as numbers; CPU and memory in any notation of Kubernetes."""
-    return Amount(
-        cpu_millis=int(quantity(resources.get("cpu") or 0) * 1000),
-        memory_bytes=int(quantity(resources.get("memory") or 0)),
-        storage_bytes=int(quantity(resources.get("ephemeral-storage") or 0)),
-        gpus=int(quantity(resources.get(GPU_RESOURCE) or 0)),
-    )
+    """Requests or limits as numbers, in any notation of Kubernetes; raises ValueError where one is none."""
+    return _amount(reservation.amounts(resources))
 
 
 def requests(pod: Mapping[str, Any]) -> Amount:
-    """What the scheduler reserves for a pod: its containers together, or its largest init container if that is more."""
-    spec = pod.get("spec") or {}
-    total = sum((_asked(container) for container in spec.get("containers") or []), Amount())
-    for container in spec.get("initContainers") or []:
-        if container.get("restartPolicy") == "Always":
-            total += _asked(container)  # a sidecar runs beside the others
-        else:
-            total = total.or_more(_asked(container))
-    return total + amount(spec.get("overhead") or {})
+    """What the scheduler reserves for a pod (`tidepool.requests`); raises ValueError for what is no quantity."""
+    return _amount(reservation.requested(pod))
 
 
 def refusals(pod: Mapping[str, Any], pool: Pool, daemons: Amount) -> list[str]:
@@ -78,9 +47,10 @@ def refusals(pod: Mapping[str, Any], pool: Pool, daemons: Amount) -> list[str]:
     daemons: what the DaemonSets take of each machine.
     """
     spec = pod.get("spec") or {}
+    untolerated = scheduling.untolerated(spec, pool.taints)
     return [
         *_selector(spec, known_labels(pool)),
-        *_untolerated(spec.get("tolerations") or [], pool.taints),
+        *(f"its taint {each.key}={each.value}:{each.effect} is not tolerated" for each in untolerated),
         *_too_large(requests(pod), pool, daemons),
         *([] if pool.max_machines else ["it may have no machines (its max is 0)"]),
     ]
@@ -95,43 +65,25 @@ def known_labels(pool: Pool) -> dict[str, tuple[str, ...]]:
     return labels
 
 
-def _asked(container: Mapping[str, Any]) -> Amount:
-    resources = container.get("resources") or {}
-    return amount({**(resources.get("limits") or {}), **(resources.get("requests") or {})})  # a limit is a request too
+def _amount(whole: Mapping[str, int]) -> Amount:
+    return Amount(
+        cpu_millis=whole.get("cpu", 0),
+        memory_bytes=whole.get("memory", 0),
+        storage_bytes=whole.get("ephemeral-storage", 0),
+        gpus=whole.get(GPU_RESOURCE, 0),
+    )
 
 
 def _selector(spec: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
-    for key, value in (spec.get("nodeSelector") or {}).items():
-        if value not in labels.get(key, ()):
-            yield f"its node selector wants {key}={value}, and {_carried(key, labels)}"
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    terms = (affinity.get("requiredDuringSchedulingIgnoredDuringExecution") or {}).get("nodeSelectorTerms")
+    for key, value in scheduling.unselected(spec, labels):
+        yield f"its node selector wants {key}={value}, and {_carried(key, labels)}"
+    terms = scheduling.terms(spec)
     if terms is None:
         return
-    unmet = [[each for each in term.get("matchExpressions") or [] if not _matches(each, labels)] for term in terms]
-    # An empty term matches nothing, whatever its list of unmet expressions says.
-    if not any(term.get("matchExpressions") and not missing for term, missing in zip(terms, unmet, strict=True)):
+    unmet = [scheduling.unmet(term, labels) for term in terms]
+    if [] not in unmet:
         words = " or ".join(", ".join(_words(each) for each in missing) for missing in unmet if missing)
         yield f"its node affinity wants {words or 'nothing that a node could be'}"
-
-
-def _matches(expression: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> bool:
-    there = labels.get(expression["key"], ())
-    wanted = expression.get("values") or []
-    match expression.get("operator"):
-        case "In":
-            return any(value in wanted for value in there)
-        case "NotIn":
-            return not there or any(value not in wanted for value in there)
-        case "Exists":
-            return bool(there)
-        case "DoesNotExist":
-            return not there
-        case "Gt":
-            return any(value.isdigit() and int(value) > int(wanted[0]) for value in there)
-        case "Lt":
-            return any(value.isdigit() and int(value) < int(wanted[0]) for value in there)
-    return False
 
 
 def _words(expression: Mapping[str, Any]) -> str:
@@ -141,20 +93,6 @@ def _words(expression: Mapping[str, Any]) -> str:
 
 def _carried(key: str, labels: Mapping[str, tuple[str, ...]]) -> str:
     return f"its machines carry {key}={' or '.join(labels[key])}" if key in labels else "its machines carry no such key"
-
-
-def _untolerated(tolerations: list[Mapping[str, Any]], taints: tuple[Taint, ...]) -> Iterator[str]:
-    for taint in taints:
-        if taint.effect != "PreferNoSchedule" and not any(_tolerates(each, taint) for each in tolerations):
-            yield f"its taint {taint.key}={taint.value}:{taint.effect} is not tolerated"
-
-
-def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
-    if toleration.get("effect") not in (None, "", taint.effect):
-        return False
-    if toleration.get("operator") == "Exists":
-        return toleration.get("key") in (None, "", taint.key)
-    return toleration.get("key") == taint.key and (toleration.get("value") or "") == taint.value
 
 
 def _too_large(asked: Amount, pool: Pool, daemons: Amount) -> Iterator[str]:

@@ -15,9 +15,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from infra.local.aws import Group, amount
+from infra import scheduling
+from infra.local.aws import Group
+from tidepool.capacity import Taint
+from tidepool.requests import amount, amounts, requested
 
-SAFE_EFFECTS = ("PreferNoSchedule",)
 NOT_READY = "node.kubernetes.io/not-ready"
 
 
@@ -91,25 +93,25 @@ def reasons(pod: dict[str, Any], groups: list[Group], in_backoff: Collection[str
 
 def template(group: Group) -> Room:
     """A machine of the group as its tags describe it."""
-    return Room(group.labels, [(key, *taint) for key, taint in group.taints.items()], dict(group.resources))
+    return Room(group.labels, [Taint(key, *taint) for key, taint in group.taints.items()], dict(group.resources))
 
 
 def rest(node: dict[str, Any], pods: list[dict[str, Any]]) -> Room:
     """What is left of a machine that is there, beside the pods on it."""
     spec = node["spec"]
     taints = [
-        (each["key"], each.get("value", ""), each["effect"])
+        Taint(each["key"], each.get("value", ""), each["effect"])
         for each in spec.get("taints") or []
         if each["key"] != NOT_READY  # it goes a moment after the node got ready
     ]
     if spec.get("unschedulable"):
-        taints.append(("node.kubernetes.io/unschedulable", "", "NoSchedule"))
-    free = {name: amount(value, name) for name, value in node["status"]["allocatable"].items()}
+        taints.append(Taint("node.kubernetes.io/unschedulable", "", "NoSchedule"))
+    free = amounts(node["status"]["allocatable"])
     for pod in pods:
         if pod["spec"].get("nodeName") == node["metadata"]["name"] and not _finished(pod):
             for name, value in requests(pod).items():
                 free[name] = free.get(name, 0) - value
-    return Room(node["metadata"].get("labels") or {}, taints, free)
+    return Room(node["metadata"].get("labels") or {}, taints, free, node["metadata"]["name"])
 
 
 def equipped(node: dict[str, Any], group: Group) -> bool:
@@ -130,25 +132,26 @@ def may_shrink(group: Group, leaving: int) -> bool:
 
 @dataclass(frozen=True)
 class Room:
-    """Room for pods on one machine. taints: (key, value, effect); free: cpu in millicores, the rest in base units."""
+    """Room for pods on one machine. free: cpu in millicores, the rest in base units; name: empty before it is there."""
 
     labels: Mapping[str, str]
-    taints: list[tuple[str, str, str]]
+    taints: list[Taint]
     free: dict[str, int]
+    name: str = ""
 
     def fits(self, pod: dict[str, Any]) -> bool:
         """Whether the pod may and can run here."""
         return (
-            tolerates(pod, self.taints)
-            and matches(pod, self.labels)
+            self._tolerated_by(pod)
+            and self._matched_by(pod)
             and all(self.free.get(name, 0) >= value for name, value in requests(pod).items())
         )
 
     def refusals(self, pod: dict[str, Any]) -> list[str]:
         """Why the pod can't run here, in the scheduler's words: what its first filter that says no says."""
-        if not tolerates(pod, self.taints):
+        if not self._tolerated_by(pod):
             return ["node(s) had untolerated taint(s)"]
-        if not matches(pod, self.labels):
+        if not self._matched_by(pod):
             return ["node(s) didn't match Pod's node affinity/selector"]
         short = [name for name, value in requests(pod).items() if self.free.get(name, 0) < value]
         return ["Too many pods" if name == "pods" else f"Insufficient {name}" for name in short]
@@ -158,45 +161,20 @@ class Room:
         if not self.fits(pod):
             return False
         for name, value in requests(pod).items():
-            self.free[name] -= value
+            self.free[name] = self.free.get(name, 0) - value
         return True
+
+    def _tolerated_by(self, pod: dict[str, Any]) -> bool:
+        return not any(scheduling.untolerated(pod["spec"], self.taints))
+
+    def _matched_by(self, pod: dict[str, Any]) -> bool:
+        fields = {"metadata.name": (self.name,)} if self.name else {}
+        return scheduling.matches(pod["spec"], scheduling.exactly(self.labels), fields)
 
 
 def requests(pod: dict[str, Any]) -> dict[str, int]:
-    """What the scheduler reckons a pod takes: the containers' sum or the largest init container, and one pod."""
-    spec = pod["spec"]
-    total: dict[str, int] = {"pods": 1}
-    for container in spec.get("containers", []):
-        for name, value in _requests(container).items():
-            total[name] = total.get(name, 0) + value
-    for container in spec.get("initContainers") or []:
-        for name, value in _requests(container).items():
-            total[name] = max(total.get(name, 0), value)
-    return total
-
-
-def tolerates(pod: dict[str, Any], taints: list[tuple[str, str, str]]) -> bool:
-    """Whether the pod tolerates every taint that keeps pods off."""
-    tolerations = pod["spec"].get("tolerations") or []
-    return all(
-        effect in SAFE_EFFECTS or any(_tolerated(each, key, value, effect) for each in tolerations)
-        for key, value, effect in taints
-    )
-
-
-def matches(pod: dict[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether the pod's node selector and required node affinity accept a node of these labels."""
-    spec = pod["spec"]
-    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
-        return False
-    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
-    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
-    if not required:
-        return True
-    return any(
-        all(_expression(each, labels) for each in term.get("matchExpressions") or []) and not term.get("matchFields")
-        for term in required["nodeSelectorTerms"]
-    )
+    """What the scheduler reckons a pod takes, and that it is one pod."""
+    return {**requested(pod), "pods": 1}
 
 
 def _choose(options: list[Group], pod: dict[str, Any], priorities: Mapping[int, list[str]]) -> Group:
@@ -236,38 +214,6 @@ def _keeps(pod: dict[str, Any]) -> bool:
 
 def _finished(pod: dict[str, Any]) -> bool:
     return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
-
-
-def _requests(container: dict[str, Any]) -> dict[str, int]:
-    resources = container.get("resources") or {}
-    asked = (resources.get("limits") or {}) | (resources.get("requests") or {})
-    return {name: amount(str(value), name) for name, value in asked.items()}
-
-
-def _tolerated(toleration: dict[str, Any], key: str, value: str, effect: str) -> bool:
-    if toleration.get("effect") not in (None, "", effect):
-        return False
-    if toleration.get("operator") == "Exists":
-        return toleration.get("key") in (None, "", key)
-    return toleration.get("key") == key and (toleration.get("value") or "") == value
-
-
-def _expression(expression: dict[str, Any], labels: Mapping[str, str]) -> bool:
-    present, value, values = expression["key"] in labels, labels.get(expression["key"]), expression.get("values") or []
-    match expression["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return present
-        case "DoesNotExist":
-            return not present
-        case "Gt":
-            return present and int(value or 0) > int(values[0])
-        case "Lt":
-            return present and int(value or 0) < int(values[0])
-    return False
 
 
 def name_of(pod: dict[str, Any]) -> str:

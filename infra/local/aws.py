@@ -14,11 +14,11 @@ from botocore.config import Config
 from infra.aws import user_data
 from infra.local import addresses
 from infra.local.control_plane import AWS_ENVIRONMENT
+from tidepool.requests import amounts
 
 PREFIX = "k8s.io/cluster-autoscaler/"
 _TEMPLATE = PREFIX + "node-template/"
 _ALIVE = ("pending", "running")
-_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _UNITS = {"h": 3600, "m": 60, "s": 1, "ms": 0.001}
 DEFAULT_UNNEEDED_SECONDS = 600.0
 
@@ -137,19 +137,9 @@ def read_group(described: dict[str, Any]) -> Group:
         launch_template=template["LaunchTemplateSpecification"]["LaunchTemplateId"],
         labels=_below(f"{_TEMPLATE}label/", tags),
         taints=taints,
-        resources={name: amount(value, name) for name, value in resources.items()},
+        resources=amounts(resources),
         unneeded_seconds=seconds(unneeded) if unneeded else DEFAULT_UNNEEDED_SECONDS,
     )
-
-
-def amount(quantity: str, resource: str) -> int:
-    """A Kubernetes quantity as a whole number: millicores for cpu, the base unit for the rest."""
-    match = re.fullmatch(r"([0-9.]+)(m|k|M|G|T|Ki|Mi|Gi|Ti)?", quantity)
-    if not match:
-        raise ValueError(f"{resource}: {quantity!r} is not a quantity such as 500m, 2 or 3Gi")
-    number, unit = float(match[1]), match[2] or ""
-    value = number / 1000 if unit == "m" else number * _FACTORS[unit]
-    return round(value * 1000) if resource == "cpu" else round(value)
 
 
 def end_stamp(reason: str) -> float | None:

@@ -16,7 +16,6 @@ from urllib3.exceptions import HTTPError
 
 from infra import naming
 from infra.local import addresses, airflow, cgroups, control_plane, network, paths, rbac, sysctls
-from infra.local.aws import amount
 from infra.local.golden import GoldenRoot
 from infra.local.kube import core_api
 from infra.local.machine import host_size
@@ -28,6 +27,7 @@ from infra.local.toolchain import Toolchain
 from infra.local.world_kubernetes import ApiServer
 from tidepool import capacity
 from tidepool.capacity import POOL_LABEL, Capacity, Pool
+from tidepool.requests import amount
 
 STACK = paths.REPOSITORY / "stacks" / "Pulumi.local.yaml"
 _START_SECONDS = 120.0

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra.local import lake
-from infra.local.aws import Aws, amount
+from infra.local.aws import Aws
 from infra.local.kube import core_api
 from infra.local.start import difference
 from infra.local.state import CLUSTER, Cloud
 from infra.local.webhdfs import HdfsError
 from tidepool import capacity
 from tidepool.capacity import POOL_LABEL
+from tidepool.requests import amount
 
 _GIB = 1024**3
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from infra import capacity_document, settings
+from infra import capacity_document, scheduling, settings
 from infra.aws import asg_tags, machines
-from infra.local import autoscaler_plan
 from infra.settings.model import AwsCloud
 from tidepool import capacity
 from tidepool import pod as pods
@@ -129,6 +128,6 @@ def test_a_job_of_any_pool_may_land_on_the_nodes_that_the_pool_describes(case: s
         if pool.jobs:
             job = Job("t", pool=pool.name, gpus=pool.gpus)
             pod = pods.manifest(place(job, written), "i:1", written)
-            assert autoscaler_plan.matches(pod, pool.labels)
-            assert autoscaler_plan.tolerates(pod, [(each.key, each.value, each.effect) for each in pool.taints])
+            assert scheduling.matches(pod["spec"], scheduling.exactly(pool.labels))
+            assert not list(scheduling.untolerated(pod["spec"], pool.taints))
             assert capacity.pool_of(pool.labels, written.pools.values()) == pool.name

@@ -178,10 +178,19 @@ def test_node_affinity_expressions_mean_what_the_scheduler_means(
     body["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"] = {
         "nodeSelectorTerms": terms
     }
-    assert plan.matches(body, {LABEL: "spot"}) is accepted
+    assert plan.Room({LABEL: "spot"}, [], plan.requests(body)).fits(body) is accepted
 
 
 def test_an_init_container_larger_than_the_rest_decides_the_request() -> None:
     body = pod(cpu="500m", memory="1Gi")
     body["spec"]["initContainers"] = [{"resources": {"requests": {"memory": "2Gi"}}}]
     assert plan.requests(body) == {"cpu": 500, "memory": 2 * GIB, "pods": 1}
+
+
+def test_a_sidecar_keeps_its_share_while_what_comes_after_it_starts() -> None:
+    body = pod(cpu="2", memory="1Gi")
+    sidecar = {"restartPolicy": "Always", "resources": {"requests": {"cpu": "1"}}}
+    body["spec"]["initContainers"] = [sidecar, {"resources": {"requests": {"cpu": "4"}}}]
+    assert plan.requests(body)["cpu"] == 5000
+    body["spec"]["initContainers"].reverse()
+    assert plan.requests(body)["cpu"] == 4000

@@ -73,14 +73,6 @@ def test_a_wrong_duration_says_what_is_allowed(text: str) -> None:
         aws.seconds(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "resource", "value"),
-    [("1930m", "cpu", 1930), ("2", "cpu", 2000), ("7Gi", "memory", 7 * GIB), ("1k", "pods", 1000)],
-)
-def test_quantities_are_kubernetes_quantities(text: str, resource: str, value: int) -> None:
-    assert aws.amount(text, resource) == value
-
-
 def test_an_address_of_another_machine_is_refused_before_anything_is_sent() -> None:
     with pytest.raises(addresses.NotLocalError, match=r"192\.0\.2\.77 is not an address of this machine"):
         Aws("http://192.0.2.77:5555")

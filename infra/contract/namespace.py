@@ -11,7 +11,7 @@ from infra.contract.template import Template
 from infra.policy import pod_security
 from infra.settings.model import Settings
 from infra.settings.strict import near
-from tidepool.capacity import JOB_PRIORITY_CLASS, Capacity
+from tidepool.capacity import DRIVER_SERVICE_ACCOUNT, JOB_PRIORITY_CLASS, Capacity
 from tidepool.pod import SAFE_TO_EVICT
 
 SERVICES_PRIORITY_CLASSES = (naming.PLATFORM_PRIORITY_CLASS, "system-cluster-critical", "system-node-critical")
@@ -45,7 +45,8 @@ def problems(template: Template, settings: Settings, capacity: Capacity) -> Iter
             "Change the pod; `tenants.<team>.pod_security` would lower the guard for all of the team's jobs",
         )
     account = spec.get("serviceAccountName") or "default"
-    accounts = {"default"} | {each.service_account for each in capacity.tenants.values() if each.namespace == name}
+    accounts = {"default", DRIVER_SERVICE_ACCOUNT}
+    accounts |= {each.service_account for each in capacity.tenants.values() if each.namespace == name}
     if account not in accounts:
         yield template.problem(
             "service-account",
@@ -57,18 +58,18 @@ def problems(template: Template, settings: Settings, capacity: Capacity) -> Iter
         yield template.problem(
             "priority-class",
             f"there is no PriorityClass {priority}{near(priority, [JOB_PRIORITY_CLASS])}",
-            f"Use {JOB_PRIORITY_CLASS}, or leave it away",
+            f"Use {JOB_PRIORITY_CLASS}, or omit it",
         )
     elif priority in SERVICES_PRIORITY_CLASSES:
         yield template.problem(
             "priority-class",
             f"PriorityClass {priority} is for services: no team may use it",
-            f"Use {JOB_PRIORITY_CLASS}, or leave it away",
+            f"Use {JOB_PRIORITY_CLASS}, or omit it",
         )
     evict = ((template.pod.get("metadata") or {}).get("annotations") or {}).get(SAFE_TO_EVICT)
     if evict == "true":
         yield template.problem(
             "safe-to-evict",
             f"the annotation {SAFE_TO_EVICT} lets the autoscaler end the job when its machine could be saved",
-            "Leave it away",
+            "Omit it",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -93,15 +94,31 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("state") / "stack.jsonl"
 
 
+EXISTING = Path(__file__).parents[1] / "infra" / "cases" / "accepted" / "every-key-existing.yaml"
+
+
 def objects(stack: str) -> list[dict[str, Any]]:
+    return applied(recorded.record(stack))
+
+
+def applied(made: list[recorded.Recorded]) -> list[dict[str, Any]]:
     """What goes to the API server as it is; charts do not."""
-    made = recorded.record(stack)
     return [each.inputs for each in made if each.custom and each.typ.startswith("kubernetes:") and each.typ != RELEASE]
 
 
 @pytest.mark.parametrize("stack", recorded.ALL)
 def test_the_api_server_accepts_every_object_of_every_stack(cluster: Cluster, stack: str) -> None:
-    manifests = objects(stack)
+    all_accepted(cluster, objects(stack))
+
+
+def test_the_api_server_accepts_every_object_of_every_service_on_an_existing_cluster(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    made, _ = recorded.record_file(Path(shutil.copy(EXISTING, tmp_path / "Pulumi.lab.yaml")))
+    all_accepted(cluster, applied(made))
+
+
+def all_accepted(cluster: Cluster, manifests: list[dict[str, Any]]) -> None:
     of_charts = [each for each in manifests if (each["apiVersion"], each["kind"]) not in KINDS]
     namespaces = [each for each in manifests if each["kind"] == "Namespace"]
     for namespace in namespaces:

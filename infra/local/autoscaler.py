@@ -17,17 +17,18 @@ import yaml
 from botocore.exceptions import BotoCoreError, ClientError
 from urllib3.exceptions import HTTPError
 
+from infra.autoscaler_flags import FLAGS
 from infra.local import autoscaler_plan as plan
 from infra.local import paths
 from infra.local.autoscaler_events import Events
-from infra.local.aws import Aws, Group
+from infra.local.aws import Aws, Group, seconds
 from infra.local.daemon import log, ready_to_stop
 from infra.local.kube import core_api
 from infra.naming import AUTOSCALER_NAMESPACE, PRIORITY_CONFIG_MAP
 
 _SCAN_SECONDS = 0.5
-_PROVISION_SECONDS = 900.0  # max-node-provision-time: a machine not Ready by then is given back
-_BACKOFF_SECONDS = 300.0  # initial-node-group-backoff-duration
+_PROVISION_SECONDS = seconds(FLAGS["max-node-provision-time"])
+_BACKOFF_SECONDS = seconds(FLAGS["initial-node-group-backoff-duration"])
 TO_BE_DELETED = "ToBeDeletedByClusterAutoscaler"
 
 

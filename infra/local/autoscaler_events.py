@@ -16,16 +16,17 @@ from typing import Any
 import kubernetes
 from urllib3.exceptions import HTTPError
 
+from infra.autoscaler_flags import FLAGS
 from infra.local.autoscaler_plan import Growth
-from infra.local.aws import Group
+from infra.local.aws import Group, seconds
 from infra.local.daemon import log
 from infra.naming import AUTOSCALER_NAMESPACE
 
 COMPONENT = "cluster-autoscaler"
 STATUS_CONFIG_MAP = "cluster-autoscaler-status"
 
-REPEAT_SECONDS = 10.0
-"""How soon the same is said again: the cluster-autoscaler's --scan-interval."""
+REPEAT_SECONDS = seconds(FLAGS["scan-interval"])
+"""How soon the same is said again: at the cluster-autoscaler's next look."""
 
 BURST, REFILL_SECONDS = 25, 300.0
 """Kubernetes' event recorder says so much of one object at once, and then one more each five minutes."""

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from infra import versions
+from infra.autoscaler_flags import FLAGS
 from infra.local.aws import seconds
 from infra.services import autoscaler
 from infra.services.autoscaler import Autoscaler, AutoscalerRelease, priority_list
@@ -37,9 +38,9 @@ def test_a_cloud_does_not_silently_replace_what_the_service_decides() -> None:
 def test_no_clock_of_the_autoscaler_holds_an_idle_machine_longer_than_its_pool_says() -> None:
     shortest = seconds(UNNEEDED_TIME)
     for flag in ("scale-down-delay-after-add", "scale-down-delay-after-delete"):
-        assert seconds(autoscaler.FLAGS[flag]) == 0
+        assert seconds(FLAGS[flag]) == 0
     for flag in ("scan-interval", "unremovable-node-recheck-timeout"):
-        assert seconds(autoscaler.FLAGS[flag]) <= shortest
+        assert seconds(FLAGS[flag]) <= shortest
 
 
 def test_pools_are_tried_in_the_order_of_their_priority() -> None:

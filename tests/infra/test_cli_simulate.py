@@ -13,10 +13,10 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from infra.autoscaler_flags import FLAGS
 from infra.cli import simulate_costs
 from infra.cli.main import app
 from infra.cli.simulate_costs import STACKS
-from infra.services.autoscaler import FLAGS
 from infra.settings import load
 from infra.settings.model import AwsCloud
 from tidepool.prices.table import bundled

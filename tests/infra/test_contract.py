@@ -16,11 +16,12 @@ import pytest
 import yaml
 
 from infra import contract, settings
+from infra.autoscaler_flags import FLAGS
 from infra.aws import addons, machines
 from infra.cli import check
 from infra.contract import ContractError, Template, admission, daemons, dag_source, environment, jobs, scheduling
 from infra.contract.problem import Problem, by_place
-from infra.services import autoscaler, gpu, tenants, termination_handler
+from infra.services import gpu, tenants, termination_handler
 from infra.settings.model import AwsCloud, Settings
 from tests.infra import recorded
 from tidepool import sizing
@@ -279,7 +280,7 @@ def test_the_addons_that_run_on_every_machine_are_reckoned_with() -> None:
 
 
 def test_the_fallback_comes_when_the_autoscaler_gives_a_group_up() -> None:
-    assert autoscaler.FLAGS["max-node-provision-time"] == f"{jobs.GIVE_UP_SECONDS // 60}m"
+    assert FLAGS["max-node-provision-time"] == f"{jobs.GIVE_UP_SECONDS // 60}m"
 
 
 def test_daemons_that_sizing_leaves_no_room_are_reported(

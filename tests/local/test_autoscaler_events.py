@@ -67,6 +67,11 @@ class Aws:
             raise ClientError({"Error": {"Code": "Throttling", "Message": "slow down"}}, "SetDesiredCapacity")
         self._groups[name] = dataclasses.replace(self._groups[name], desired=desired)
 
+    def give_back(self, instance: str) -> None:
+        for name, each in self._groups.items():
+            left = tuple(other for other in each.instances if other != instance)
+            self._groups[name] = dataclasses.replace(each, instances=left, desired=len(left))
+
 
 def scanned(api: Api, aws: Aws, *times: float) -> list[dict[str, Any]]:
     autoscaler = Autoscaler("local", aws, api)  # type: ignore[arg-type]
@@ -157,6 +162,23 @@ def test_a_group_that_cannot_be_raised_is_told_of_and_backs_off() -> None:
     assert words([refused]) == [
         ("NotTriggerScaleUp", "pod didn't trigger scale-up: 1 in backoff after failed scale-up"),
     ]
+
+
+def test_a_machine_that_does_not_come_is_given_back_when_the_platforms_autoscaler_would_too() -> None:
+    aws = Aws(group("spot", desired=1, maximum=1))
+    autoscaler = Autoscaler("local", aws, api := Api(pod(cpu="1", memory="8Gi")))  # type: ignore[arg-type]
+    for now in (1.0, 300.0):
+        autoscaler.scan(now)
+    assert aws.groups("")[0].desired == 1
+    autoscaler.scan(302.0)
+    assert aws.groups("")[0].desired == 0
+    said = [event["message"] for event in api.events.values() if event["reason"] == "ScaleUpTimedOut"]
+    assert said == ["Nodes added to group local-spot failed to register within 5m0s"]
+    api.pods = Api(pod()).pods
+    autoscaler.scan(302.0 + 179)
+    assert aws.groups("")[0].desired == 0
+    autoscaler.scan(302.0 + 181)
+    assert aws.groups("")[0].desired == 1
 
 
 @pytest.mark.parametrize("failure", [ApiException(status=403), ConnectionError("away")])

@@ -43,7 +43,7 @@ PURE = [
 """Modules of the library that know neither Airflow nor Kubernetes, and that infra's contract may use."""
 
 PURE_INFRA = (
-    "naming versions capacity_document scheduling "
+    "naming versions autoscaler_flags capacity_document scheduling "
     "aws.allocatable aws.asg_tags aws.launch_template aws.machines aws.subnets aws.user_data"
 )
 

@@ -50,7 +50,7 @@ DEFAULTS = Autoscaler()
 """Those of cluster-autoscaler 1.36 and 1.37 (config/flags/flags.go)."""
 
 OURS = Autoscaler(delay_after_add=0.0, first_backoff=180.0, longest_backoff=900.0, backoff_reset=3600.0, at_once=100)
-"""Those of infra/services/autoscaler.py; each pool says its own unneeded_time."""
+"""Those of infra/autoscaler_flags.py; each pool says its own unneeded_time."""
 
 
 @dataclass(frozen=True)

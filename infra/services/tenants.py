@@ -192,7 +192,7 @@ class Tenants(pulumi.ComponentResource):
                     api_groups=[""],
                     resources=["configmaps"],
                     resource_names=list(SHARED_CONFIG_MAPS),
-                    verbs=["get", "update", "patch"],
+                    verbs=["get", "patch"],
                 )
             ]
             + ([spark] if applications else []),

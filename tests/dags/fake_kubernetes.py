@@ -13,6 +13,7 @@ from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from tidepool import JobPodOperator, SparkPodOperator
+from tidepool.capacity import BREAKERS_CONFIG_MAP
 
 NAMESPACE = "tidepool-analytics"
 NOW = datetime.now(UTC)
@@ -39,6 +40,7 @@ class Kubernetes:
         self.config_maps: dict[str, client.V1ConfigMap] = {}
         self.api_client = client.ApiClient()
         self._version = 0
+        self._store(client.V1ConfigMap(metadata=client.V1ObjectMeta(name=BREAKERS_CONFIG_MAP), data={}))
 
     def _answer(self) -> None:
         if self.failures:
@@ -114,7 +116,8 @@ class Kubernetes:
             raise ApiException(status=409, reason="AlreadyExists")
         self.created.append(name)
         self.bodies.append(body)
-        self.put(name, self.phase(body), body["metadata"]["labels"])
+        made = self.put(name, self.phase(body), body["metadata"]["labels"])
+        made.spec.affinity = body["spec"].get("affinity")
         self._answer()
         return self.pods[name]
 
@@ -142,6 +145,7 @@ class Kubernetes:
 
     def patch_namespaced_pod(self, name: str, namespace: str, body: dict[str, Any], **_: Any) -> None:
         metadata = self._found(name).metadata
+        metadata.resource_version = self._next()
         metadata.labels.update(body["metadata"].get("labels", {}))
         metadata.annotations.update(body["metadata"].get("annotations", {}))
 
@@ -172,11 +176,6 @@ class Kubernetes:
     def create_namespaced_config_map(self, namespace: str, body: client.V1ConfigMap, **_: Any) -> None:
         if body.metadata.name in self.config_maps:
             raise ApiException(status=409, reason="AlreadyExists")
-        self._store(body)
-
-    def replace_namespaced_config_map(self, name: str, namespace: str, body: client.V1ConfigMap, **_: Any) -> None:
-        if self.config_maps[name].metadata.resource_version != body.metadata.resource_version:
-            raise ApiException(status=409, reason="Conflict")
         self._store(body)
 
     def patch_namespaced_config_map(self, name: str, namespace: str, body: dict[str, Any], **_: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -417,19 +418,61 @@ def test_airflow_reads_the_policy_and_all_retries_from_a_serialized_dag() -> Non
 def test_breakers_are_shared_and_what_others_wrote_meanwhile_is_kept(kubernetes: Kubernetes) -> None:
     one, other = Breakers(kubernetes, "ns"), Breakers(kubernetes, "ns")  # type: ignore[arg-type]
     one.tell("a", Breaker.failed)
-    replace, raced = kubernetes.replace_namespaced_config_map, []
+    patch, raced = kubernetes.patch_namespaced_config_map, []
 
     def race(*arguments: Any, **keywords: Any) -> None:
         if not raced:
             raced.append(True)
             other.tell("b", Breaker.failed)
-        replace(*arguments, **keywords)
+        patch(*arguments, **keywords)
 
-    kubernetes.replace_namespaced_config_map = race  # type: ignore[method-assign]
+    kubernetes.patch_namespaced_config_map = race  # type: ignore[method-assign]
     one.tell("c", Breaker.failed)
     now = kubernetes.config_maps[BREAKERS_CONFIG_MAP].data
     assert sorted(now) == ["a", "b", "c"]
     assert {breaker.state(breaker.opened) for breaker in one.read().values()} == {State.OPEN}
+
+
+@pytest.mark.usefixtures("capacity_file")
+def test_what_forty_attempts_find_out_at_the_same_moment_is_all_kept() -> None:
+    world, one_at_a_time = Kubernetes(), threading.Lock()
+
+    class Api:
+        """Whose answers take a moment."""
+
+        def __getattr__(self, name: str) -> Callable[..., Any]:
+            def call(*arguments: Any, **keywords: Any) -> Any:
+                with one_at_a_time:
+                    answer = getattr(world, name)(*arguments, **keywords)
+                threading.Event().wait(0.002)
+                return answer
+
+            return call
+
+    told = [threading.Thread(target=Breakers(Api(), "ns").tell, args=("a", Breaker.lost)) for _ in range(40)]  # type: ignore[arg-type]
+    for each in told:
+        each.start()
+    for each in told:
+        each.join(60)
+    assert len(Breakers(world, "ns").read()["a"].reclaims) == 40  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_told_is_said_in_the_log_save_where_there_is_no_place_to_tell_it(
+    kubernetes: Kubernetes, caplog: pytest.LogCaptureFixture
+) -> None:
+    del kubernetes.config_maps[BREAKERS_CONFIG_MAP]
+    Breakers(kubernetes, "ns").tell("a", Breaker.lost)  # type: ignore[arg-type]
+    assert caplog.text == ""
+
+    def conflict(*_: Any, **__: Any) -> None:
+        raise ApiException(status=409, reason="Conflict")
+
+    kubernetes.create_namespaced_config_map(
+        "ns", client.V1ConfigMap(metadata=client.V1ObjectMeta(name=BREAKERS_CONFIG_MAP), data={})
+    )
+    kubernetes.patch_namespaced_config_map = conflict  # type: ignore[method-assign]
+    Breakers(kubernetes, "ns").tell("a", Breaker.lost)  # type: ignore[arg-type]
+    assert "others do not learn what was found out about pool a" in caplog.text
 
 
 def test_breakers_that_may_not_be_read_fail_no_job(kubernetes: Kubernetes) -> None:

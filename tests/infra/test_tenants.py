@@ -27,7 +27,7 @@ def test_airflow_may_launch_pods_where_jobs_run_and_do_nothing_else() -> None:
             "pods": ["create", "get", "list", "watch", "patch", "delete"],
             "pods/log": ["get"],
             "events": ["get", "list", "watch"],
-            "configmaps": ["get", "update", "patch"],
+            "configmaps": ["get", "patch"],
         }
         named = [rule.get("resourceNames") for rule in found[f"Role/{space}/job-launcher"]["rules"]]
         assert named[-1] == list(SHARED_CONFIG_MAPS)

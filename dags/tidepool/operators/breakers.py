@@ -1,7 +1,9 @@
 """What a team's attempts find out about pools, shared in a ConfigMap of its namespace.
 
 Per team, not for the cluster: nobody's odd job closes a pool for others, and no right outside of the namespace is
-needed. Nothing here ever fails a job: without the ConfigMap each attempt finds out for itself.
+needed. infra/services/tenants.py makes the ConfigMap; where it is missing or may not be used, each attempt finds out
+for itself. Nothing here ever fails a job: what can't be written, as others wrote every time, is lost, and the log of
+the task says so.
 """
 
 from __future__ import annotations
@@ -10,74 +12,54 @@ import logging
 import time
 from collections.abc import Callable
 
-from kubernetes.client import CoreV1Api, V1ConfigMap, V1ObjectMeta
-from kubernetes.client.exceptions import ApiException
+from kubernetes.client import CoreV1Api
 
 from tidepool.capacity import BREAKERS_CONFIG_MAP
-from tidepool.ladder import Breaker, dump, load
-from tidepool.operators.pod_manager import CONFLICT_STATUS, GONE_STATUS
+from tidepool.ladder import Breaker, State, dump, load
+from tidepool.operators.config_map import MissingError, SharedMap
 
 log = logging.getLogger(__name__)
-
-WRITES = 5
-"""So often it is tried to write where others write at the same time."""
-
-TIMEOUT = (3, 5)
 
 
 class Breakers:
     """The breakers of one namespace: one key for each pool, with its breaker as JSON."""
 
     def __init__(self, api: CoreV1Api, namespace: str) -> None:
-        self._api = api
-        self._namespace = namespace
+        self._map = SharedMap(api, namespace, BREAKERS_CONFIG_MAP)
 
     def read(self) -> dict[str, Breaker]:
         """By pool; closed ones may be missing."""
         try:
-            return {pool: load(text) for pool, text in (self._get().data or {}).items()}
+            return {pool: load(text) for pool, text in self._map.read().items()}
         except Exception as error:  # noqa: BLE001 - whatever it was, the ladder works without
-            self._give_up(error)
+            self._give_up("what others found out about pools cannot be read", error)
             return {}
 
     def tell(self, pool: str, change: Callable[[Breaker, float], Breaker]) -> None:
         """Change one pool's breaker; what others wrote in the meantime is kept."""
-        try:
-            for _ in range(WRITES):
-                if self._change(pool, change):
-                    return
-        except Exception as error:  # noqa: BLE001
-            self._give_up(error)
 
-    def _change(self, pool: str, change: Callable[[Breaker, float], Breaker]) -> bool:
-        try:
-            current = self._get()
-            data = dict(current.data or {})
+        def changed(data: dict[str, str]) -> dict[str, str] | None:
             known = load(data.get(pool, ""))
-            changed = change(known, time.time())
-            if changed == known:
-                return True
-            current.data = {**data, pool: dump(changed)}
-            if current.metadata.resource_version is None:
-                self._api.create_namespaced_config_map(self._namespace, current, _request_timeout=TIMEOUT)
-            else:
-                # With the version that was read: who wrote in between makes it a conflict.
-                self._api.replace_namespaced_config_map(
-                    BREAKERS_CONFIG_MAP, self._namespace, current, _request_timeout=TIMEOUT
-                )
-        except ApiException as error:
-            if error.status == CONFLICT_STATUS:
-                return False
-            raise
-        return True
+            after = change(known, time.time())
+            return None if after == known else {**data, pool: dump(after)}
 
-    def _get(self) -> V1ConfigMap:
         try:
-            return self._api.read_namespaced_config_map(BREAKERS_CONFIG_MAP, self._namespace, _request_timeout=TIMEOUT)
-        except ApiException as error:
-            if error.status != GONE_STATUS:
-                raise
-            return V1ConfigMap(metadata=V1ObjectMeta(name=BREAKERS_CONFIG_MAP), data={})
+            self._map.change(changed)
+        except Exception as error:  # noqa: BLE001
+            self._give_up(f"others do not learn what was found out about pool {pool}", error)
 
-    def _give_up(self, error: Exception) -> None:
-        log.debug("breakers in ConfigMap %s/%s: %s", self._namespace, BREAKERS_CONFIG_MAP, error)
+    def probe(self, pool: str) -> bool:
+        """Try a half-open pool; false where another attempt does already. True also where nothing can be written."""
+        is_free = True
+
+        def taken(known: Breaker, now: float) -> Breaker:
+            nonlocal is_free
+            state = known.state(now)
+            is_free = state is not State.OPEN
+            return known.probed(now) if state is State.HALF_OPEN else known
+
+        self.tell(pool, taken)
+        return is_free
+
+    def _give_up(self, words: str, error: Exception) -> None:
+        (log.debug if isinstance(error, MissingError) else log.warning)("%s: %s", words, error)

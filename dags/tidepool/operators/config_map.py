@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Callable, Mapping
 
 from kubernetes.client import CoreV1Api
@@ -12,6 +14,9 @@ from tidepool.operators.pod_manager import CONFLICT_STATUS, GONE_STATUS
 TIMEOUT = (3, 5)
 WRITES = 20
 """So often it is tried to write where others write at the same time."""
+
+LONGEST_PAUSE_SECONDS = 1.0
+"""Between two tries, of random length: who tries again at once meets the same others again."""
 
 
 class MissingError(Exception):
@@ -36,7 +41,7 @@ class SharedMap:
         change: None to leave it. Raises MissingError, whatever `change` and the client raise, and ApiException
         (conflict) where others were faster every time.
         """
-        for left in reversed(range(WRITES)):
+        for tried in range(1, WRITES + 1):
             data, version = self._read()
             changed = change(dict(data))
             if changed is None or dict(changed) == data:
@@ -48,8 +53,9 @@ class SharedMap:
                 self._api.patch_namespaced_config_map(self._name, self._namespace, body, _request_timeout=TIMEOUT)
                 return
             except ApiException as error:
-                if error.status != CONFLICT_STATUS or not left:
+                if error.status != CONFLICT_STATUS or tried == WRITES:
                     raise
+            time.sleep(random.uniform(0, min(LONGEST_PAUSE_SECONDS, 0.05 * 2**tried)))  # noqa: S311 - no secret
 
     def _read(self) -> tuple[dict[str, str], str]:
         try:

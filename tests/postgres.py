@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import sqlalchemy
 
 from infra.local import toolchain
+from tests.waiting import wait_until
 
 _NOBODY = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
 _LIMIT_SECONDS = 60
@@ -72,16 +72,15 @@ def running() -> Iterator[Postgres | None]:
 
 
 def _wait(server: Postgres, process: subprocess.Popen[bytes]) -> None:
-    engine = sqlalchemy.create_engine(server.url)
-    deadline = time.monotonic() + _LIMIT_SECONDS
-    while True:
-        try:
-            engine.connect().close()
-            return
-        except sqlalchemy.exc.OperationalError:
-            said = (server.folder / "log").read_text()
-            assert process.poll() is None, f"PostgreSQL ended: {said}"
-            assert time.monotonic() < deadline, f"PostgreSQL does not answer: {said}"
-            time.sleep(0.05)
-        finally:
-            engine.dispose()
+    engine, log = sqlalchemy.create_engine(server.url), server.folder / "log"
+
+    def answers() -> bool:
+        assert process.poll() is None, f"PostgreSQL ended: {log.read_text()}"
+        engine.connect().close()
+        return True
+
+    try:
+        away = (sqlalchemy.exc.OperationalError,)
+        wait_until(answers, _LIMIT_SECONDS, lambda: f"PostgreSQL answers: {log.read_text()}", away=away, look=0.05)
+    finally:
+        engine.dispose()

@@ -20,6 +20,8 @@ from urllib.request import urlopen
 
 import websocket
 
+from tests.waiting import wait_until
+
 PROGRAMS = ("chromium-headless-shell", "chromium", "google-chrome")
 LIMIT_SECONDS = 60
 
@@ -148,11 +150,13 @@ class Browser:
         path.write_bytes(base64.b64decode(found["data"]))
 
     def _address(self) -> str:
-        told, end = self._folder / "DevToolsActivePort", time.monotonic() + LIMIT_SECONDS
-        while not told.exists() or "\n" not in told.read_text():
+        told = self._folder / "DevToolsActivePort"
+
+        def is_told() -> bool:
             assert self.process.poll() is None, "the browser has ended"
-            assert time.monotonic() < end, "the browser does not answer"
-            time.sleep(0.05)  # its file has no other sign
+            return told.exists() and "\n" in told.read_text()
+
+        wait_until(is_told, LIMIT_SECONDS, "the browser answers", look=0.05)
         port = told.read_text().split("\n")[0]
         with urlopen(f"http://127.0.0.1:{port}/json") as answer:
             pages = json.load(answer)

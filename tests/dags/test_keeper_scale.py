@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
 from tests.dags.test_watch import CREATED, ApiServer, kinds, node, pod, pull
+from tests.waiting import wait_until
 from tidepool.keeper import watch
 from tidepool.keeper.facts import node_events, pod_events
 from tidepool.keeper.observers import Nodes, Pods
@@ -148,15 +148,13 @@ def test_turns_are_taken_in_the_order_of_coming_and_within_ones_own_at_once() ->
         with turns.turn(), turns.turn():
             taken.append(number)
 
-    waiting: list[threading.Thread] = []
+    threads: list[threading.Thread] = []
     with turns.turn():
         for number in range(5):
-            waiting.append(threading.Thread(target=wait, args=(number,)))
-            waiting[-1].start()
-            deadline = time.monotonic() + 10
-            while len(turns._waiting) < len(waiting):
-                assert time.monotonic() < deadline
-    for thread in waiting:
+            threads.append(threading.Thread(target=wait, args=(number,)))
+            threads[-1].start()
+            wait_until(lambda: len(turns._waiting) == len(threads), 10, f"thread {number} waits", look=0.001)
+    for thread in threads:
         thread.join(10)
     assert taken == [0, 1, 2, 3, 4]
     with pytest.raises(OSError, match="full"), turns.turn():

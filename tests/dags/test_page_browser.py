@@ -14,6 +14,7 @@ from tests.dags import browser, year
 from tests.dags.browser import Browser
 from tests.dags.histories import BOOK
 from tests.dags.test_page import NAMES, hostile
+from tests.waiting import wait_until
 from tidepool.keeper.page.server import PageServer, Site
 from tidepool.ledger import schema
 from tidepool.ledger.books import Books
@@ -101,9 +102,8 @@ def window() -> Iterator[Browser]:
 def test_a_browser_that_is_closed_leaves_no_process() -> None:
     with browser.started() as closed:
         assert has_members(closed.process.pid)
-    deadline = time.monotonic() + 10
-    while has_members(closed.process.pid):
-        assert time.monotonic() < deadline, "the shell script that Debian starts it by has ended, and it has not"
+    what = "the browser has ended, as the shell script that Debian starts it by has"
+    wait_until(lambda: not has_members(closed.process.pid), 10, what, look=0.01)
 
 
 def has_members(group: int) -> bool:

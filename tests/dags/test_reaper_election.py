@@ -16,6 +16,7 @@ from kubernetes import client
 from kubernetes.client import ApiException
 
 from tests.dags.reaper_objects import NOW, job, node
+from tests.waiting import wait_until
 from tidepool.keeper import __main__ as keeper
 from tidepool.keeper import watch
 from tidepool.keeper.election import LEASE_SECONDS, RENEW_SECONDS, STEP_SECONDS, Election
@@ -269,7 +270,7 @@ def test_the_keeper_records_and_reaps(
 
     wanted = {"machine.ready", "pod.queued", "reaper.found"} | (set() if dry_run else {"reaper.removed"})
     try:
-        _until(lambda: wanted <= kinds())
+        wait_until(lambda: wanted <= kinds(), 10, f"events of the kinds {sorted(wanted)}")
         assert api.deleted == ([] if dry_run else ["orphan"])
         assert all(thread.is_alive() for thread in threads)
     finally:
@@ -280,15 +281,6 @@ def test_the_keeper_records_and_reaps(
 
 def _often(run: Callable[..., None]) -> Callable[..., None]:
     return lambda self: run(self, every=0.01)
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    waiter = threading.Event()
-    for _ in range(2000):
-        if condition():
-            return
-        waiter.wait(0.005)
-    raise AssertionError("not within 10 s")
 
 
 def test_without_airflows_address_nobody_is_said_to_live_or_not() -> None:

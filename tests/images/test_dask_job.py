@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import signal
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from tests.waiting import wait_until
 
 FILE = Path(__file__).resolve().parents[2] / "images" / "dask" / "dask_job.py"
 FOREVER = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -67,13 +68,11 @@ def test_what_is_ended_is_ended_with_all_that_it_started(job: ModuleType) -> Non
     child = int(process.stdout.readline())
     job.end([process])
     assert process.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
+
+    def has_ended() -> bool:
         try:
-            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
+            return Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
         except FileNotFoundError:
-            return
-        if state == "Z":
-            return
-        os.sched_yield()
-    pytest.fail(f"process {child} lives")
+            return True
+
+    wait_until(has_ended, 10, f"process {child} has ended", look=0.01)

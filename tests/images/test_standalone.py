@@ -6,11 +6,12 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import wait_until
 
 BIN = Path(__file__).resolve().parents[2] / "images" / "spark" / "bin"
 
@@ -86,11 +87,9 @@ def test_the_exit_code_is_the_drivers(start: Start, code: int) -> None:
 
 
 def test_nothing_runs_on_after_the_driver(start: Start) -> None:
-    process, deadline = start("true"), time.monotonic() + 20
+    process = start("true")
     told(process)
-    while runs(process) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not runs(process)
+    wait_until(lambda: not runs(process), 20, "nothing of its process group runs")
 
 
 def runs(process: subprocess.Popen[str]) -> bool:

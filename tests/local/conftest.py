@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from infra.local.cloud import CLUSTER, Cloud
 from infra.local.kube import api_client, core_api
 from infra.local.progress import Progress
 from infra.local.webhdfs import NotThereError, WebHdfs
+from tests import waiting
 from tidepool import capacity as document
 from tidepool import pod as pods
 from tidepool.capacity import BREAKERS_CONFIG_MAP
@@ -43,7 +43,6 @@ UNNEEDED_SECONDS = 4
 """How long a machine of the tests' job pools may idle: less than the stack's 10 s, as every test waits for it."""
 
 UNNEEDED_TAG = "k8s.io/cluster-autoscaler/node-template/autoscaling-options/scaledownunneededtime"
-LOOK_SECONDS = 0.1
 FURTHER_IMAGES = ("dask", "h2o", "keeper")
 """What machines have for the tests of the job kinds, and of the keeper in its pod."""
 
@@ -53,23 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def wait_until(condition: Callable[[], Any], limit: float, what: str) -> Any:
-    """What `condition` returns once that is true, asked again for `limit` seconds; an API server may be away."""
-    deadline = time.monotonic() + limit
-    error: Exception | None = None
-    while True:
-        try:
-            if found := condition():
-                return found
-            error = None
-        except (HTTPError, kubernetes.client.ApiException, OSError) as away:
-            error = away
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {limit:.0f} s: {what}" + (f"; the last error: {error}" if error else ""))
-        time.sleep(LOOK_SECONDS)
+    """What `condition` returns once that is true; an API server may be away."""
+    return waiting.wait_until(condition, limit, what, away=(HTTPError, kubernetes.client.ApiException, OSError))
 
 
 @pytest.fixture(name="wait_until")
-def waiting() -> Callable[..., Any]:
+def patience() -> Callable[..., Any]:
     return wait_until
 
 

@@ -4,8 +4,7 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from infra.local import addresses, airflow, paths
 from infra.local.airflow_api import AirflowApi, AirflowApiError
 from infra.local.supervisor import Program, minimal_environment
+from tests.waiting import wait_until
 from tidepool.capacity import Capacity, Pool, Tenant
 
 pytestmark = pytest.mark.local_cloud
@@ -138,13 +138,6 @@ def api(host: Host) -> Iterator[AirflowApi]:
     api.close()
 
 
-def until(condition: Callable[[], object], limit: float) -> None:
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, "took too long"
-        time.sleep(0.1)
-
-
 def processes_of(session: int) -> list[str]:
     """The state letters of a session's processes; zombies have ended."""
     listed = subprocess.run(["ps", "-o", "stat=", "-s", str(session)], capture_output=True, text=True, check=False)
@@ -154,7 +147,7 @@ def processes_of(session: int) -> list[str]:
 def test_a_dag_run_is_started_followed_and_read_through_the_rest_api(api: AirflowApi) -> None:
     api.wait_dag("steps", 60)
     run = api.trigger("steps")
-    until(lambda: api.state("steps", run) in ("success", "failed"), 60)
+    wait_until(lambda: api.state("steps", run) in ("success", "failed"), 60, "the run is over")
     assert api.state("steps", run) == "success"
     assert [(task.task, task.state, task.attempt) for task in api.tasks("steps", run)] == [
         ("count", "success", 1),
@@ -166,10 +159,14 @@ def test_a_dag_run_is_started_followed_and_read_through_the_rest_api(api: Airflo
 def test_a_task_waits_in_airflow_while_its_teams_share_of_the_machines_is_taken(host: Host, api: AirflowApi) -> None:
     api.wait_dag("queued", 60)
     run = api.trigger("queued")
-    until(lambda: {task.task: task.state for task in api.tasks("queued", run)}.get("high") == "running", 60)
-    until(lambda: api.tasks("queued", run)[1].state == "scheduled", 10)
+    wait_until(
+        lambda: {task.task: task.state for task in api.tasks("queued", run)}.get("high") == "running",
+        60,
+        "the important task runs",
+    )
+    wait_until(lambda: api.tasks("queued", run)[1].state == "scheduled", 10, "the other task is scheduled")
     (host.folder / "room").touch()
-    until(lambda: api.state("queued", run) in ("success", "failed"), 60)
+    wait_until(lambda: api.state("queued", run) in ("success", "failed"), 60, "the run is over")
     assert api.state("queued", run) == "success"
 
 
@@ -190,10 +187,10 @@ def test_a_scheduler_that_is_killed_takes_its_tasks_along_and_its_successor_runs
 ) -> None:
     api.wait_dag("waits", 60)
     run = api.trigger("waits")
-    until((host.folder / "started").exists, 60)
+    wait_until((host.folder / "started").exists, 60, "the task has started")
     session = host.kill("airflow-scheduler")
-    until(lambda: not processes_of(session), 10)
+    wait_until(lambda: not processes_of(session), 10, "no process of the task is left")
     (host.folder / "go").touch()
     host.start("airflow-scheduler")
-    until(lambda: api.state("waits", run) in ("success", "failed"), 120)
+    wait_until(lambda: api.state("waits", run) in ("success", "failed"), 120, "the run is over")
     assert api.state("waits", run) == "success"

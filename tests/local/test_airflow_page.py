@@ -6,8 +6,8 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -16,6 +16,7 @@ import pytest
 from infra.local import addresses, airflow, paths
 from infra.local.supervisor import minimal_environment
 from tests.dags import browser, year
+from tests.waiting import wait_until
 from tidepool.keeper.page.server import PageServer, Site
 from tidepool.ledger.store import Store
 
@@ -61,11 +62,12 @@ def url(keeper: PageServer, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 start_new_session=True,
             )
         try:
-            end = time.monotonic() + 120
-            while not _answers(addresses.AIRFLOW):
+
+            def answers() -> bool:
                 assert process.poll() is None, (folder / "api-server.log").read_text()[-3000:]
-                assert time.monotonic() < end, "Airflow's API server did not answer"
-                time.sleep(0.2)  # nothing else tells
+                return _answers(addresses.AIRFLOW)
+
+            wait_until(answers, 120, "Airflow's API server answers")
             yield addresses.AIRFLOW
         finally:
             os.killpg(process.pid, signal.SIGTERM)
@@ -140,10 +142,8 @@ def test_it_is_in_airflows_menu_and_its_links_work_within_airflow(url: str, sess
         )
 
         def until(heading: str) -> None:
-            end = time.monotonic() + 60
-            while window.value(found) != heading:
-                assert time.monotonic() < end, window.value("document.body.innerText")
-                time.sleep(0.1)
+            shown = partial(window.value, "document.body.innerText")
+            wait_until(lambda: window.value(found) == heading, 60, shown)
 
         until("What it cost")
         if folder := os.environ.get("TIDEPOOL_PICTURES"):

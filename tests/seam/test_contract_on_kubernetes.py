@@ -6,8 +6,8 @@ import contextlib
 import json
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from infra.services.tenants import Tenants
 from tests.infra.manifests import made_by
 from tests.infra.test_policy import LEVELS
 from tests.seam import api_server
+from tests.waiting import wait_until
 from tidepool.capacity import Capacity, Pool
 
 pytestmark = pytest.mark.local_cloud
@@ -32,14 +33,7 @@ MISTAKES = Path(__file__).resolve().parents[1] / "infra" / "mistakes"
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 BASE = settings.load(MISTAKES / "Pulumi.base.yaml")
 SECONDS = 60.0
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return found
+LOOK_SECONDS = 0.02  # many pods are looked at, one after the other
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +56,10 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[client.CoreV1Api]:
             labels = {"pod-security.kubernetes.io/enforce": level}
             found.create_namespace({"metadata": {"name": level, "labels": labels}})
         accounts = {"default", "baseline", "restricted", "tidepool-etl", "tidepool-research"}
-        wait_for(lambda: accounts <= {each.metadata.namespace for each in _default_accounts(found)})
-        wait_for(lambda: all(quota.status.hard for quota in found.list_resource_quota_for_all_namespaces().items))
+        in_spaces = partial(_default_accounts, found)
+        wait_until(lambda: accounts <= {each.metadata.namespace for each in in_spaces()}, SECONDS, "service accounts")
+        quotas = found.list_resource_quota_for_all_namespaces
+        wait_until(lambda: all(quota.status.hard for quota in quotas().items), SECONDS, "all quotas have a status")
         with scheduler(folder, kubeconfig):
             yield found
 
@@ -246,10 +242,11 @@ def bound(api: client.CoreV1Api, asked: dict[str, Any]) -> bool:
         return found.spec.node_name or conditions.get("PodScheduled")
 
     try:
-        return bool(wait_for(decided) != "Unschedulable")
+        return bool(wait_until(decided, SECONDS, "the scheduler decides", look=LOOK_SECONDS) != "Unschedulable")
     finally:
         api.delete_namespaced_pod("pod", "default", grace_period_seconds=0)
-        wait_for(lambda: not api.list_namespaced_pod("default").items)
+        pods = partial(api.list_namespaced_pod, "default")
+        wait_until(lambda: not pods().items, SECONDS, "the pod is gone", look=LOOK_SECONDS)
 
 
 def test_the_scheduler_finds_a_machine_for_those_pods_that_the_contract_lets_pass(

@@ -38,6 +38,7 @@ from tests import postgres
 from tests.local.account import Pod
 from tests.local.test_cloud_keeper_chaos import check_pods, lost, recorded
 from tests.seam.api_server import started
+from tests.waiting import wait_until
 from tidepool import pod as pods
 from tidepool.capacity import Capacity, Tenant, dumps
 from tidepool.ledger.events import Event
@@ -266,7 +267,7 @@ def test_no_event_is_lost_or_doubled_and_only_orphans_are_removed_whatever_dies(
             return False
 
         with contextlib.suppress(AssertionError):  # what is missing is said below
-            _until(written, 60)
+            wait_until(written, 60, "all is written")
         for machine in MACHINES:
             store.record(Event(time.time(), "machine.gone", machine=machine, pool="spot", usd_per_hour=0.1))
         for each in ledgers:
@@ -318,7 +319,7 @@ def _go_on(cluster: Cluster, parts: list[Part], chance: random.Random, killed: C
             _look(cluster, orphans)
             return all(each.gone for each in cluster.seen.values())
 
-        _until(gone, ORPHAN_SECONDS + LONGEST)
+        wait_until(gone, ORPHAN_SECONDS + LONGEST, "all pods and orphans are gone")
     return orphans
 
 
@@ -352,12 +353,5 @@ def balance(database: str, folder: Path) -> float:
             (held,) = connection.execute("SELECT sum(seconds) FROM tidepool_costs").fetchone()
         return bool(held == pytest.approx(bill, abs=0.01))
 
-    _until(same, 60)
+    wait_until(same, 60, "the books have the bill's seconds")
     return float(bill)
-
-
-def _until(condition: Callable[[], bool], limit: float) -> None:
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {limit:.0f} s: {condition.__name__}"
-        time.sleep(0.2)

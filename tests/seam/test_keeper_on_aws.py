@@ -20,6 +20,7 @@ import pytest
 from infra.aws import asg_tags, events
 from infra.aws.allocatable import Allocatable
 from infra.local.world_aws import Aws
+from tests.waiting import wait_until
 from tidepool.keeper import aws, aws_facts
 from tidepool.keeper.aws import Clients, Fleet, Notices
 from tidepool.keeper.aws_prices import LIST_SECONDS, SPOT_SECONDS, Prices
@@ -197,6 +198,18 @@ def send(endpoint: str, kind: str, **detail: Any) -> None:
     boto3.client("events", region_name="us-east-1", endpoint_url=endpoint).put_events(Entries=[entry])
 
 
+def take(notices: Notices, number: int) -> None:
+    """All of so many messages; none may be there yet."""
+    taken = 0
+
+    def all_taken() -> bool:
+        nonlocal taken
+        taken += notices.take(wait_seconds=1)
+        return taken >= number
+
+    wait_until(all_taken, 20, f"{number} messages")
+
+
 def test_a_notice_of_ec2_is_in_the_ledger_at_once_and_then_off_the_queue(
     clients: Clients, store: Store, queue: str, endpoint: str
 ) -> None:
@@ -207,11 +220,7 @@ def test_a_notice_of_ec2_is_in_the_ledger_at_once_and_then_off_the_queue(
     send(endpoint, aws_facts.RECLAIM, **{"instance-id": machine, "instance-action": "terminate"})
     send(endpoint, aws_facts.STATE, **{"instance-id": machine, "state": "running"})
     send(endpoint, aws_facts.STATE, **{"instance-id": machine, "state": "shutting-down"})
-    taken = 0
-    deadline = time.monotonic() + 20
-    while taken < 3:
-        assert time.monotonic() < deadline
-        taken += notices.take(wait_seconds=1)
+    take(notices, 3)
     assert notices.take(wait_seconds=0) == 0
     for kind in ("machine.at_risk", "machine.reclaimed", "machine.gone"):
         (event,) = store.events(kind)
@@ -228,11 +237,7 @@ def test_notices_of_others_machines_and_what_is_none_are_dropped(
     send(endpoint, aws_facts.RECLAIM, **{"instance-id": stranger})
     send(endpoint, aws_facts.RECLAIM, **{"instance-id": "i-0bbbbbbbbbbbbbbb0"})
     clients.sqs.send_message(QueueUrl=queue, MessageBody="hello")
-    taken = 0
-    deadline = time.monotonic() + 20
-    while taken < 3:
-        assert time.monotonic() < deadline
-        taken += notices.take(wait_seconds=1)
+    take(notices, 3)
     assert list(store.read()) == []
 
 

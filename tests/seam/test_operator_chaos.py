@@ -38,6 +38,7 @@ from tests.dags.conftest import make_capacity
 from tests.local.chaos_gate import GATE, Gate, Stop
 from tests.local.chaos_watch import LivePods
 from tests.seam.api_server import _binaries
+from tests.waiting import wait_until
 from tidepool import JobPodOperator
 from tidepool import capacity as document
 from tidepool.capacity import JOB_PRIORITY_CLASS
@@ -207,7 +208,7 @@ class World:
 
     def _disturb(self, job: Job, process: Any) -> None:
         if job.step == "running":
-            self._until(lambda: self._pods(job, "Running"), f"{job.task} runs")
+            wait_until(lambda: self._pods(job, "Running"), 60, f"{job.task} runs")
         else:
             assert job.stop.reached.wait(60), f"{job.task} does not come to {job.step}"
         if job.killer == "worker":
@@ -240,12 +241,6 @@ class World:
         mine = [pod for pod in found if pod.metadata.annotations["tidepool.dev/owner-task"] == job.task]
         return [pod for pod in mine if phase in ("", pod.status.phase)]
 
-    def _until(self, condition: Any, what: str, seconds: float = 60) -> None:
-        limit = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < limit, what
-            time.sleep(0.1)
-
     def _wrong(self, job: Job, ends: list[dict[str, Any]]) -> list[str]:
         cause = "app_error" if job.code else "ok"
         causes = [end["cause"] for end in ends]
@@ -261,7 +256,7 @@ class World:
         found += [("causes before", set(causes[:-1]) <= before, True), ("pods", 1 <= len(pods) <= most, True)]
         if causes[-1] == "ok":
             found += [("result", ends[-1]["result"], ended[-1] if ended else None), ("work done", len(ended), 1)]
-        self._until(lambda: not self._pods(job), f"no pod of {job.task} is left", 60)
+        wait_until(lambda: not self._pods(job), 60, f"no pod of {job.task} is left")
         wrong = [f"{job.task}: {what} {is_now!r}, not {wanted!r}" for what, is_now, wanted in found if is_now != wanted]
         return [*wrong, *(f"    {end}" for end in ends if wrong)]
 

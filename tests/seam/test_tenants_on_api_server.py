@@ -22,6 +22,7 @@ from infra.services.tenants import Tenants
 from infra.settings.model import Tenant
 from tests.infra.manifests import made_by
 from tests.seam.api_server import started
+from tests.waiting import wait_until
 from tidepool import budget
 from tidepool import pod as pods
 from tidepool.budget import Figure, Reservation
@@ -85,15 +86,9 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[client.CoreV1Api]:
         for key in sorted(manifests, key=lambda each: not each.startswith(("Namespace/", "PriorityClass/"))):
             server.apply(manifests[key])
         found = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
-        wait_for(lambda: all(quota.status.hard for quota in found.list_resource_quota_for_all_namespaces().items))
+        quotas = found.list_resource_quota_for_all_namespaces
+        wait_until(lambda: all(quota.status.hard for quota in quotas().items), SECONDS, "all quotas have a status")
         yield found
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def job(**asked: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ AIRFLOW = "3.3.2"  # https://airflow.apache.org/announcements/ ; apache-airflow 
 POSTGRES = "17"  # https://docs.aws.amazon.com/AmazonRDS/latest/PostgreSQLReleaseNotes/ ; major, Airflow supports it
 PROVIDER_CNCF = "10.25.0"  # https://airflow.apache.org/docs/ (providers) ; in pyproject.toml
 
-# Helm charts; infra/services/charts.py says where each comes from
+# Helm charts; infra/charts.py says where each comes from
 CHART_CLUSTER_AUTOSCALER = "9.59.0"  # https://github.com/kubernetes/autoscaler/releases ; packages 1.35, see image.tag
 CHART_NODE_TERMINATION_HANDLER = "0.27.2"  # https://gallery.ecr.aws/aws-ec2/helm/aws-node-termination-handler
 CHART_NVIDIA_DEVICE_PLUGIN = "0.19.3"  # https://github.com/NVIDIA/k8s-device-plugin/releases

@@ -11,8 +11,8 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
-from infra import naming
-from infra.services import airflow_setup, airflow_values, charts
+from infra import charts, naming
+from infra.services import airflow_setup, airflow_values
 from infra.services.airflow_values import (
     API_KEY,
     DATABASE_KEY,

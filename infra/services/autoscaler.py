@@ -10,9 +10,8 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 import yaml
 
-from infra import naming, versions
+from infra import charts, naming, versions
 from infra.autoscaler_flags import FLAGS
-from infra.services import charts
 from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from infra.services import agents, charts
+from infra import charts
+from infra.services import agents
 from infra.services.placement import EVERYWHERE, on_any
 
 NAMESPACE = "kube-system"

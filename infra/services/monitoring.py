@@ -10,8 +10,8 @@ import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
-from infra import naming
-from infra.services import alerts, charts, dashboards
+from infra import charts, naming
+from infra.services import alerts, dashboards
 from infra.services.placement import Placement, resources
 from infra.settings import model
 

@@ -8,8 +8,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from infra import naming
-from infra.services import charts
+from infra import charts, naming
 from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
 from tidepool.capacity import DRIVER_SERVICE_ACCOUNT
 

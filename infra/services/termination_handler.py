@@ -8,8 +8,8 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as kubernetes
 
-from infra import naming
-from infra.services import agents, charts
+from infra import charts, naming
+from infra.services import agents
 from infra.services.placement import EVERYWHERE
 from tidepool.capacity import POOL_LABEL
 

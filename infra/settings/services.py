@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from infra import charts
 from infra.naming import DNS_LABEL, PLATFORM_NAMESPACE, PROJECT, tenant_namespace
-from infra.services import charts
 from infra.settings import patterns
 from infra.settings.model import (
     Airflow,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from infra.services import charts
+from infra import charts
 from tests.infra import golden
 
 
@@ -45,16 +45,3 @@ def test_a_mirror_takes_a_charts_place_and_leaves_the_others_alone(
 def test_an_upgrade_that_fails_leaves_what_was_there() -> None:
     made = charts.release(charts.AIRFLOW, namespace="tidepool", values={}, sources={})
     assert made["atomic"]
-
-
-def test_all_that_is_wrong_with_mirrors_is_said_at_once() -> None:
-    problems = charts.check_sources(
-        {"airflwo": "https://a.example", "airflow": "ftp://a.example", "spark-operator": "oci://"}
-    )
-    assert [problem.partition(":")[0] for problem in problems] == ["airflwo", "airflow", "spark-operator"]
-    assert "there are airflow, aws-node-termination-handler" in problems[0]
-    assert "must start with https:// or oci://" in problems[1]
-
-
-def test_mirrors_of_every_chart_are_accepted() -> None:
-    assert charts.check_sources(dict.fromkeys(charts.CHARTS, "oci://mirror.example/helm")) == []

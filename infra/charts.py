@@ -52,8 +52,6 @@ CHARTS = {
 }
 """By name, as `chart_sources` names them."""
 
-SCHEMES = ("https://", "oci://")
-
 
 def release(
     chart: Chart, namespace: str, values: Mapping[str, Any], sources: Mapping[str, str], timeout_seconds: int = 600
@@ -76,15 +74,3 @@ def release(
         "max_history": 5,
         "timeout": timeout_seconds,
     }
-
-
-def check_sources(sources: Mapping[str, str]) -> list[str]:
-    """What is wrong with `chart_sources`: one line each, starting with the chart's name; empty if nothing is."""
-    problems = [
-        f"{name}: no such chart; there are {', '.join(sorted(CHARTS))}" for name in sources if name not in CHARTS
-    ]
-    return problems + [
-        f"{name}: must start with {' or '.join(SCHEMES)} and name the repository that holds the chart, not {source!r}"
-        for name, source in sources.items()
-        if name in CHARTS and not any(source.startswith(scheme) and len(source) > len(scheme) for scheme in SCHEMES)
-    ]

@@ -244,7 +244,7 @@ def _brought_about(dag: str, run: str, chaos: Chaos) -> list[str]:
         path = f"/api/v2/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}"
         local.airflow._call("PATCH", path, {"new_state": "failed"})
     over = lambda: local.airflow.state(dag, run) in ("success", "failed")  # noqa: E731
-    with contextlib.suppress(pytest.fail.Exception):
+    with contextlib.suppress(AssertionError):
         local.wait_until(over, 120, f"{dag} is over")
     assert over(), "; ".join(f"{each.task} {each.state}" for each in chaos.states(dag, run).values())
     local.wait_until(lambda: all(chaos.causes(run, task) for task in tasks), 30, "every pod's end was recorded")
@@ -420,7 +420,7 @@ def _wrong(chaos: Chaos, run: str, each: Run) -> list[str]:
     ended = (chaos.folder(run, task) / "ended").names()
     found: list[tuple[str, Any, Any]] = [("state", state.state, "success" if each.code == 0 else "failed")]
     causes: Callable[[], Any] = lambda: chaos.causes(run, task)  # noqa: E731
-    with contextlib.suppress(pytest.fail.Exception):
+    with contextlib.suppress(AssertionError):
         chaos.local.wait_until(lambda: len(causes()) >= len(expected), 15, "the ends were recorded")
     found.append(("pods' ends in the ledger", causes(), expected))
     found.append(("pods", len(chaos.watch.pods.get((dag, run, task), [])), len(expected)))

@@ -251,7 +251,7 @@ def test_the_ledger_is_whole_and_orphans_alone_are_removed_whatever_dies(local: 
             uid: pod for uid, pod in account.pods.items() if pod.run in chaos.runs or pod.name.startswith("orphan-")
         }
         ours = [str(local.cloud.events), *([postgresql] if postgresql else [])]
-        with contextlib.suppress(pytest.fail.Exception):  # what is missing is said below
+        with contextlib.suppress(AssertionError):  # what is missing is said below
             local.wait_until(lambda: not any(lost(recorded(url), seen) for url in ours), 60, "all is written")
         until = float(int(time.time()))
     assert all(pod.gone for pod in seen.values())

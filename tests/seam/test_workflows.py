@@ -33,8 +33,17 @@ def read(file: Path) -> Any:
     return yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
+ACTION = re.compile(r"uses: (?P<action>[\w-]+/[\w-]+)@(?P<commit>\w+) # v(?P<version>\d+)\.\d+\.\d+")
+"""An action by the commit of a release, which nobody can move as one can a tag, with the release beside it."""
+
+
 def steps(file: Path) -> list[dict[str, Any]]:
     return [step for job in read(file)["jobs"].values() for step in job["steps"]]
+
+
+def workflow(name: str) -> Any:
+    """By its file's name. YAML 1.1 reads its key `on` as true."""
+    return read(ROOT / ".github" / "workflows" / f"{name}.yml")
 
 
 def on_aws() -> list[str]:
@@ -67,10 +76,19 @@ def test_every_job_ends_and_leaves_no_token_behind(file: Path) -> None:
 
 @each
 def test_every_action_is_known_and_runs_on_todays_runners(file: Path) -> None:
-    for step in steps(file):
-        if "uses" in step:
-            action, _, version = step["uses"].partition("@")
-            assert int(version.removeprefix("v")) >= NODE_24[action]
+    used = [line.strip() for line in file.read_text().splitlines() if re.match(r"\s*(- )?uses:", line)]
+    assert len(used) == sum("uses" in step for step in steps(file))
+    for line in used:
+        found = ACTION.search(line)
+        assert found, line
+        assert re.fullmatch(r"[0-9a-f]{40}", found["commit"]), line
+        assert int(found["version"]) >= NODE_24[found["action"]], line
+
+
+def test_one_release_of_an_action_is_one_commit_everywhere() -> None:
+    lines = [line for file in FILES for line in file.read_text().splitlines()]
+    found = [match for line in lines if (match := ACTION.search(line))]
+    assert len({(each["action"], each["commit"]) for each in found}) == len({each["action"] for each in found})
 
 
 @each
@@ -89,9 +107,8 @@ def test_nothing_that_somebody_typed_is_pasted_into_a_shell(file: Path) -> None:
 
 
 def test_all_environments_on_aws_are_previewed_and_can_be_deployed() -> None:
-    preview, deploy = (read(ROOT / ".github" / "workflows" / f"{name}.yml") for name in ("preview", "deploy"))
-    previewed = preview["jobs"]["preview"]["strategy"]["matrix"]["environment"]
-    offered = deploy[True]["workflow_dispatch"]["inputs"]["environment"]["options"]  # YAML 1.1 reads `on` as true
+    previewed = workflow("preview")["jobs"]["preview"]["strategy"]["matrix"]["environment"]
+    offered = workflow("deploy")[True]["workflow_dispatch"]["inputs"]["environment"]["options"]
     assert sorted(previewed) == sorted(offered) == sorted(on_aws())
 
 
@@ -100,6 +117,9 @@ def test_pulumi_is_the_version_that_the_program_is_written_for() -> None:
     pinned = {f"pulumi=={step['with']['pulumi-version']}" for file in FILES for step in steps(file) if is_pulumi(step)}
     assert pinned <= set(project["dependencies"])
     assert len(pinned) == 1
+    (version,) = {each.partition("==")[2] for each in pinned}
+    assert yaml.safe_load((ROOT / "Pulumi.yaml").read_text())["requiredPulumiVersion"] == f">={version}"
+    assert f"({version} or later)" in (ROOT / "stacks" / "README.md").read_text()
 
 
 def is_pulumi(step: dict[str, Any]) -> bool:
@@ -107,8 +127,27 @@ def is_pulumi(step: dict[str, Any]) -> bool:
 
 
 def test_a_role_lasts_longer_than_the_job_that_deploys_with_it() -> None:
-    (job,) = read(ROOT / ".github" / "workflows" / "deploy.yml")["jobs"].values()
+    job = workflow("deploy")["jobs"]["deploy"]
     (seconds,) = [
         step["with"]["role-duration-seconds"] for step in job["steps"] if "aws-actions" in step.get("uses", "")
     ]
     assert seconds >= job["timeout-minutes"] * 60
+
+
+def test_who_approves_a_deployment_sees_what_it_would_change() -> None:
+    jobs = workflow("deploy")["jobs"]
+    assert jobs["deploy"]["needs"] == "plan"
+    assert jobs["plan"]["environment"] == f"preview-{jobs['deploy']['environment']}", "with a role that changes nothing"
+    (shown,) = [step["with"] for step in jobs["plan"]["steps"] if step.get("with", {}).get("command")]
+    (done,) = [step["with"] for step in jobs["deploy"]["steps"] if step.get("with", {}).get("command")]
+    assert (shown.pop("command"), shown.pop("comment-on-summary"), done.pop("command")) == ("preview", True, "up")
+    assert shown == done
+
+
+@pytest.mark.parametrize("name", ["preview", "deploy"])
+def test_whatever_the_program_is_made_of_starts_its_workflows(name: str) -> None:
+    event = {"preview": "pull_request", "deploy": "push"}[name]
+    paths = {path.removesuffix("/**") for path in workflow(name)[True][event]["paths"]}
+    made_of = {"infra", "stacks", "dags", "images", "Pulumi.yaml", "pyproject.toml", "uv.lock", "tidepool"}
+    assert paths == made_of | {f".github/workflows/{name}.yml"}
+    assert [path for path in paths if not (ROOT / path).exists()] == []

@@ -12,6 +12,7 @@ from typing import Any
 
 from tidepool import pod as pods
 from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, Capacity
+from tidepool.labels import OWNER_NAMES
 from tidepool.sizing import Placement
 
 ROLE_LABEL = LABEL_PREFIX + "role"
@@ -23,8 +24,6 @@ POD_IP_VARIABLE = "TIDEPOOL_POD_IP"
 
 GRACE_SECONDS = 90
 """How long a member may take to hand over its data. A spot machine ends two minutes after its notice."""
-
-_OWNER = ("owner-dag", "owner-task", "owner-run", "attempt", "team")
 
 
 def knowing_itself(main: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,9 +58,9 @@ def member(main: Mapping[str, Any], placement: Placement, capacity: Capacity, ro
     kept["resources"] = spec["containers"][0]["resources"]
     given["containers"] = [kept]
     metadata = main["metadata"]
-    names = [LABEL_PREFIX + key for key in _OWNER]
-    labels = {name: metadata["labels"][name] for name in names if name in metadata.get("labels", {})}
-    annotations = {name: metadata["annotations"][name] for name in names if name in metadata.get("annotations", {})}
+    labels = {name: metadata["labels"][name] for name in OWNER_NAMES if name in metadata.get("labels", {})}
+    said = metadata.get("annotations", {})
+    annotations = {name: said[name] for name in OWNER_NAMES if name in said}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

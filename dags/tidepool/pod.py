@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tidepool.capacity import GPU_RESOURCE, JOB_PRIORITY_CLASS, LABEL_PREFIX, POOL_LABEL, TEAM_LABEL, Capacity, Pool
+from tidepool.capacity import GPU_RESOURCE, JOB_PRIORITY_CLASS, POOL_LABEL, TEAM_LABEL, Capacity, Pool
 from tidepool.job import MIB
+from tidepool.labels import ATTEMPT, OWNER_DAG, OWNER_RUN, OWNER_TASK
 from tidepool.sizing import Placement
 
 CONTAINER = "base"
@@ -94,8 +95,7 @@ def manifest(placement: Placement, image: str, capacity: Capacity) -> dict[str, 
 
 def owner(dag: str, task: str, run: str, attempt: int, team: str) -> tuple[dict[str, str], dict[str, str]]:
     """Labels and annotations that say whose pod it is: labels as Kubernetes allows them, annotations word for word."""
-    names = {"owner-dag": dag, "owner-task": task, "owner-run": run, "attempt": str(attempt)}
-    annotations = {LABEL_PREFIX + key: value for key, value in names.items()} | {TEAM_LABEL: team}
+    annotations = {OWNER_DAG: dag, OWNER_TASK: task, OWNER_RUN: run, ATTEMPT: str(attempt), TEAM_LABEL: team}
     return {key: label_value(value) for key, value in annotations.items()}, annotations
 
 

@@ -7,10 +7,10 @@ core/scaleup/orchestrator; of failed groups it tells on its status ConfigMap, cl
 from __future__ import annotations
 
 import dataclasses
+import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import kubernetes
@@ -21,6 +21,7 @@ from infra.local.autoscaler_plan import Growth
 from infra.local.aws import Group, seconds
 from infra.local.daemon import log
 from infra.naming import AUTOSCALER_NAMESPACE
+from tidepool.labels import utc
 
 COMPONENT = "cluster-autoscaler"
 STATUS_CONFIG_MAP = "cluster-autoscaler-status"
@@ -106,7 +107,7 @@ class Events:
             return
         if not self._allowances.setdefault(subject, _Allowance()).take(now):
             return
-        stamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        stamp = utc(time.time())
         namespace = about["namespace"]
         try:
             if said is not None:

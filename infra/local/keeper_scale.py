@@ -32,7 +32,7 @@ from infra.local.world_kubernetes import ApiServer
 from tidepool import capacity, pod, sizing
 from tidepool.capacity import JOB_PRIORITY_CLASS, LABEL_PREFIX, POOL_LABEL, Capacity, Pool, Tenant
 from tidepool.job import Job
-from tidepool.keeper.ownership import LEASE, utc
+from tidepool.labels import LEASE, utc
 
 NAMESPACE = "tidepool-bench"
 ZONE = "us-east-1a"

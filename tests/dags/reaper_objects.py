@@ -7,7 +7,8 @@ from typing import Any
 from tidepool import pod as pods
 from tidepool.capacity import POOL_LABEL, Tenant
 from tidepool.cluster import ROLE_LABEL
-from tidepool.keeper.ownership import HOLDER, LEASE, Word, utc
+from tidepool.keeper.ownership import Word
+from tidepool.labels import HOLDER, LEASE, utc
 
 NOW = 1_767_225_600.0
 NAMESPACE = "tidepool-analytics"

@@ -16,6 +16,7 @@ from tests.dags.fake_kubernetes import context as usual
 from tidepool import JobError, JobPodOperator, SparkPodOperator, deadline_alert
 from tidepool.capacity import BREAKERS_CONFIG_MAP
 from tidepool.keeper import ownership
+from tidepool.labels import DEADLINE
 from tidepool.ladder import Breaker
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.retry_policy import STORE_KEY
@@ -63,7 +64,7 @@ def spark(kubernetes: Kubernetes, **arguments: Any) -> JobPodOperator:
 def test_a_pod_says_when_its_task_must_be_done(clock: Clock, kubernetes: Kubernetes) -> None:
     def said(operator: JobPodOperator, queued: float = 600.0) -> str | None:
         pod = operator.build_pod_request_obj(context(clock, {}, queued=queued))
-        found: str | None = pod.metadata.annotations.get(ownership.DEADLINE)
+        found: str | None = pod.metadata.annotations.get(DEADLINE)
         return found
 
     in_an_hour = datetime.fromtimestamp(clock.now - 600 + HOUR, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -15,8 +15,8 @@ from tests.dags.conftest import make_capacity
 from tidepool.capacity import Budget, Capacity
 from tidepool.keeper import metrics
 from tidepool.keeper.metrics import METRICS, Metrics
-from tidepool.keeper.ownership import DEADLINE, utc
 from tidepool.keeper.pace import Pace
+from tidepool.labels import DEADLINE, utc
 from tidepool.ledger.books import Books
 from tidepool.ledger.events import Event
 from tidepool.ledger.store import Store

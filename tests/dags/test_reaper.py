@@ -12,11 +12,10 @@ import pytest
 
 from tests.dags.reaper_objects import NOW, TENANTS, WORDS, claim, ended, job, member, node
 from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, Pool
-from tidepool.keeper import ownership
-from tidepool.keeper.ownership import LEASE, Owner, Word, owner_of
+from tidepool.keeper.ownership import Owner, Word, owner_of
 from tidepool.keeper.reaper import ANSWER_SECONDS, RULES, Finding, World, look
 from tidepool.keeper.reaping import EVERY_SECONDS
-from tidepool.operators import lease, reattach
+from tidepool.labels import LEASE, utc
 
 Object = dict[str, Any]
 
@@ -30,12 +29,6 @@ def find(*pods: Object, lives: bool | Word | None = False, **world: Any) -> list
 
 def rules(found: list[Finding]) -> list[tuple[str, str]]:
     return [(each.rule.name, each.name) for each in found]
-
-
-def test_the_leases_that_operators_write_are_those_that_the_reaper_reads() -> None:
-    assert (ownership.LEASE, ownership.LEASE_SECONDS) == (lease.LEASE, lease.LEASE_SECONDS)
-    assert ownership.RENEW_SECONDS == lease.RENEW_SECONDS
-    assert ownership.HOLDER == reattach.HOLDER
 
 
 def test_a_pod_whose_lease_has_ended_and_whose_task_is_over_is_found_after_its_grace() -> None:
@@ -57,7 +50,7 @@ def test_a_pod_whose_lease_nobody_renews_is_found_in_minutes_if_its_task_is_over
     assert (found.rule.name, found.since) == ("ownerless", NOW - 120), (
         "removed at once: it has been as long as its grace"
     )
-    assert f"nobody has renewed its lease since {ownership.utc(renewed)}" in found.evidence
+    assert f"nobody has renewed its lease since {utc(renewed)}" in found.evidence
     assert find(job(lease=renewed + 901)) == []
     for word in (Word.LIVES, Word.UNHEARD, Word.SILENT):
         assert find(job(lease=renewed + 900), lives=word) == []
@@ -299,5 +292,5 @@ def test_a_machine_for_jobs_that_has_none_is_reported_and_never_removed(pool: Ca
 
 def test_a_machine_that_has_just_come_waits_for_its_pod(pool: Callable[..., Pool]) -> None:
     new = node("node-1")
-    new["metadata"]["creationTimestamp"] = ownership.utc(NOW - 30)
+    new["metadata"]["creationTimestamp"] = utc(NOW - 30)
     assert find(nodes=[new], pools=[pool("spot-small")]) == []

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tidepool.keeper.airflow import FAILURES, KEPT_SECONDS, OVER, PAUSE_SECONDS, TAKEOVER_SECONDS, Airflow, is_living
-from tidepool.keeper.ownership import Owner, Word, utc
+from tidepool.keeper.ownership import Owner, Word
+from tidepool.labels import utc
 
 OWNER = Owner("analytics", "flights", "load.clean", "scheduled__2026-01-01T00:00:00+00:00", 1, 1, map_index=2)
 INSTANCE = {

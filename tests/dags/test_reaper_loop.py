@@ -12,9 +12,10 @@ import pytest
 from infra.cli.view import board
 from tests.dags.reaper_objects import NOW, TENANTS, WORDS, claim, ended, job, member, node
 from tidepool.capacity import Pool
-from tidepool.keeper.ownership import HOLDER, LEASE, Owner, stamp, utc
+from tidepool.keeper.ownership import Owner, stamp
 from tidepool.keeper.reaper import Finding, World
 from tidepool.keeper.reaping import EVERY_SECONDS, Reaper
+from tidepool.labels import HOLDER, LEASE, utc
 from tidepool.ledger import journal
 from tidepool.ledger.events import Event
 from tidepool.ledger.journal import Recorder

@@ -13,10 +13,10 @@ from kubernetes.client import ApiException
 
 from tests.dags.reaper_objects import NAMESPACE, NOW, WORDS, claim, job, member, node
 from tidepool.capacity import Capacity
-from tidepool.keeper.ownership import utc
 from tidepool.keeper.reaper import CLAIM, IDLE, LOST, OWNERLESS, STRANDED, Finding, look
 from tidepool.keeper.reaping import Reaper
 from tidepool.keeper.snapshot import Cluster, Mirror, slim
+from tidepool.labels import utc
 from tidepool.ledger import journal
 from tidepool.ledger.events import Event
 from tidepool.ledger.journal import Recorder

@@ -18,6 +18,7 @@ PURE = [
     "capacity",
     "quantity",
     "requests",
+    "labels",
     "job",
     "sizing",
     "queues",

@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, TEAM_LABEL, Pool, pool_of
+from tidepool.capacity import POOL_LABEL, TEAM_LABEL, Pool, pool_of
 from tidepool.keeper.requests import allocatable, requested
+from tidepool.labels import ATTEMPT, OWNER_DAG, OWNER_RUN, OWNER_TASK
 from tidepool.ledger.events import Event
 from tidepool.outcome import SPOT_TAINTS, Seen, conclude
 
@@ -119,7 +120,7 @@ def pod_identity(pod: Object) -> dict[str, Any]:
     metadata = pod["metadata"]
     # Annotations carry what is too long or too odd for a label.
     said = {**_labels(pod), **(metadata.get("annotations") or {})}
-    attempt, mapped = str(said.get(LABEL_PREFIX + "attempt", "")), str(said.get("map_index", ""))
+    attempt, mapped = str(said.get(ATTEMPT, "")), str(said.get("map_index", ""))
     cpu, memory = requested(pod)
     return {
         "pod": metadata["name"],
@@ -127,9 +128,9 @@ def pod_identity(pod: Object) -> dict[str, Any]:
         "namespace": metadata.get("namespace", ""),
         "pool": _name(said.get(POOL_LABEL)),
         "team": _name(said.get(TEAM_LABEL)),
-        "dag": _name(said.get(LABEL_PREFIX + "owner-dag")),
-        "task": _name(said.get(LABEL_PREFIX + "owner-task")),
-        "run": _name(said.get(LABEL_PREFIX + "owner-run")),
+        "dag": _name(said.get(OWNER_DAG)),
+        "task": _name(said.get(OWNER_TASK)),
+        "run": _name(said.get(OWNER_RUN)),
         "map_index": mapped if mapped.isdecimal() and len(mapped) < 10 else "",
         "attempt": int(attempt) if attempt.isdecimal() and len(attempt) < 10 else 0,
         "cpu_millis": cpu,

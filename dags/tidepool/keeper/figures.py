@@ -10,10 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tidepool.capacity import LABEL_PREFIX, TEAM_LABEL, Capacity
+from tidepool.capacity import TEAM_LABEL, Capacity
 from tidepool.keeper.facts import Object
-from tidepool.keeper.ownership import DEADLINE, is_over, stamp
+from tidepool.keeper.ownership import is_over, stamp
 from tidepool.keeper.reaper import RULES
+from tidepool.labels import DEADLINE, OWNER_DAG, OWNER_TASK
 from tidepool.ledger import schema
 from tidepool.ledger.attribution import SYSTEM_POOLS
 from tidepool.ledger.store import Store
@@ -22,7 +23,6 @@ from tidepool.outcome import Cause
 PRICES_MARK = "prices"
 """When the prices were asked of the cloud last, in Unix seconds, as a mark of the store."""
 
-OWNER_DAG, OWNER_TASK = LABEL_PREFIX + "owner-dag", LABEL_PREFIX + "owner-task"
 RECOUNT_SECONDS = 600.0
 _LAST_RUNS = 20
 _DAY = 86_400.0

@@ -7,22 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from tidepool.capacity import LABEL_PREFIX, Tenant
+from tidepool.capacity import Tenant
 from tidepool.cluster import ROLE_LABEL
 from tidepool.keeper.facts import Object
+from tidepool.labels import HOLDER, OWNER_NAMES
 from tidepool.pod import label_value
 
-LEASE = LABEL_PREFIX + "lease"
-HOLDER = LABEL_PREFIX + "holder"
-DEADLINE = LABEL_PREFIX + "deadline"
-"""Annotation of a main pod: when its task must be done (RFC 3339)."""
-
-LEASE_SECONDS = 900.0
-"""For how long a worker renews its pod's lease; a longer one is of a deferred task, which nobody renews."""
-RENEW_SECONDS = 120.0
-
-OWNER_NAMES = tuple(LABEL_PREFIX + key for key in ("owner-dag", "owner-task", "owner-run", "attempt", "team"))
-"""Labels and annotations that every pod of a job has."""
 _LAST = 253_402_300_800.0  # the end of the year 9999
 
 
@@ -126,8 +116,3 @@ def ready(node: Object) -> str:
 
 def _is_number(text: str) -> bool:
     return text.isdecimal() and len(text) < 10
-
-
-def utc(moment: float) -> str:
-    """Unix seconds as RFC 3339."""
-    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

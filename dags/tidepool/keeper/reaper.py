@@ -14,9 +14,6 @@ from tidepool.capacity import POOL_LABEL, Pool, Tenant, pool_of
 from tidepool.cluster import ROLE_LABEL
 from tidepool.keeper.facts import Object, machine_id
 from tidepool.keeper.ownership import (
-    LEASE,
-    LEASE_SECONDS,
-    RENEW_SECONDS,
     Owner,
     Word,
     claim_names,
@@ -28,8 +25,8 @@ from tidepool.keeper.ownership import (
     owner_of,
     ready,
     stamp,
-    utc,
 )
+from tidepool.labels import LEASE, LEASE_SECONDS, RENEW_SECONDS, utc
 
 ANSWER_SECONDS = 40.0
 """A kubelet renews its Lease every 10 s; after 40 Kubernetes too says that it does not answer."""

@@ -18,21 +18,11 @@ from kubernetes.client import (
     V1Preconditions,
 )
 
-from tidepool.capacity import LABEL_PREFIX, TEAM_LABEL, Capacity
+from tidepool.capacity import TEAM_LABEL, Capacity
 from tidepool.keeper.facts import Object
-from tidepool.keeper.ownership import (
-    DEADLINE,
-    HOLDER,
-    LEASE,
-    OWNER_NAMES,
-    Owner,
-    Word,
-    is_over,
-    main_reference,
-    node_name,
-    stamp,
-)
+from tidepool.keeper.ownership import Owner, Word, is_over, main_reference, node_name, stamp
 from tidepool.keeper.reaper import Action, Finding, World, is_any_unwell
+from tidepool.labels import DEADLINE, HOLDER, LEASE, OWNER_DAG, OWNER_NAMES, OWNER_RUN, OWNER_TASK
 from tidepool.ledger.events import Ledger
 from tidepool.pod import label_value
 
@@ -154,8 +144,8 @@ class Cluster:
             pods = self._list(self._core.list_namespaced_pod, namespace)
             return self._world(now, pods, claims=_present(claim))
         owner = finding.owner
-        wanted = {"owner-dag": owner.dag, "owner-task": owner.task, "owner-run": owner.run}
-        selector = ",".join(f"{LABEL_PREFIX}{key}={label_value(value)}" for key, value in wanted.items())
+        wanted = {OWNER_DAG: owner.dag, OWNER_TASK: owner.task, OWNER_RUN: owner.run}
+        selector = ",".join(f"{name}={label_value(value)}" for name, value in wanted.items())
         pods = self._list(self._core.list_namespaced_pod, namespace, label_selector=selector)
         for pod in [each for each in pods if each["metadata"]["uid"] == finding.uid]:
             main = main_reference(pod)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Any
 
 from tidepool import ladder
-from tidepool.capacity import LABEL_PREFIX, Market, Pool
+from tidepool.capacity import Market, Pool
 from tidepool.deadlines import placement
 from tidepool.deadlines.placement import Choice, History
+from tidepool.labels import DEADLINE, utc
 from tidepool.ladder import Breaker, State
 from tidepool.operators.deadline_alert import due, past_runtimes, queued_at
 
 log = logging.getLogger(__name__)
-
-DEADLINE = LABEL_PREFIX + "deadline"
-"""Annotation: RFC 3339, when the task must be done."""
 
 
 def choice(
@@ -62,7 +60,7 @@ def annotation(context: Any, dag: Any, deadline: timedelta | None) -> dict[str, 
     if run is None:
         return {}
     ends = queued_at(run, deadline) + deadline if deadline is not None else due(dag, run) if dag is not None else None
-    return {} if ends is None else {DEADLINE: ends.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return {} if ends is None else {DEADLINE: utc(ends.timestamp())}
 
 
 def _limits(context: Any, dag: Any, deadline: timedelta | None) -> tuple[float, float] | None:

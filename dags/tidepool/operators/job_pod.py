@@ -25,6 +25,7 @@ from tidepool import pod as pods
 from tidepool.capacity import Capacity, Market, Pool
 from tidepool.explain import Figures, Part
 from tidepool.job import Job, quantity
+from tidepool.labels import LEASE, LEASE_SECONDS
 from tidepool.ladder import Breaker, Clocks, Rung
 from tidepool.operators import arguments, budget_gate, ending, evidence, lease, reattach, size_overrides
 from tidepool.operators.arguments import NO_POOL, REFUSED, RETRIES
@@ -255,7 +256,7 @@ class JobPodOperator(KubernetesPodOperator):
             pod.metadata.annotations = {
                 **(pod.metadata.annotations or {}),
                 **annotations,
-                lease.LEASE: lease.until(lease.LEASE_SECONDS),
+                LEASE: lease.until(LEASE_SECONDS),
             }
             if self._has_deadline():
                 from tidepool.operators import deadline_market  # which few DAG files need
@@ -319,7 +320,7 @@ class JobPodOperator(KubernetesPodOperator):
                 raise
         if self.pod is not None:
             limit = self.execution_timeout
-            seconds = limit.total_seconds() + lease.LEASE_SECONDS if limit else lease.DEFERRED_SECONDS
+            seconds = limit.total_seconds() + LEASE_SECONDS if limit else lease.DEFERRED_SECONDS
             lease.extend(self.client, self.pod.metadata.name, self.pod.metadata.namespace, seconds)
         super().invoke_defer_method(last_log_time=last_log_time, context=context)
         # Not deferred: the pod is over. The stock operator has concluded, and would go on without what that returned.

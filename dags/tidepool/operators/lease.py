@@ -7,28 +7,21 @@ from __future__ import annotations
 
 import logging
 import threading
-from datetime import UTC, datetime, timedelta
+import time
 
 from kubernetes.client import CoreV1Api
 
-from tidepool.capacity import LABEL_PREFIX
+from tidepool.labels import LEASE, LEASE_SECONDS, RENEW_SECONDS, utc
 
 log = logging.getLogger(__name__)
 
-LEASE = LABEL_PREFIX + "lease"
-"""Annotation: RFC 3339, until when the pod has an owner."""
-
-LEASE_SECONDS = 900
-"""Longer than Airflow takes to find a dead worker (300 s) and to start the attempt that takes its pod over."""
-
-RENEW_SECONDS = 120
 DEFERRED_SECONDS = 24 * 3600
 """While a task is deferred nobody renews its pod's lease; this is for one that has no execution_timeout."""
 
 
 def until(seconds: float) -> str:
     """The annotation's value for a lease of so many seconds from now."""
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return utc(time.time() + seconds)
 
 
 def extend(api: CoreV1Api, name: str, namespace: str, seconds: float) -> None:

@@ -20,13 +20,10 @@ from datetime import UTC, datetime
 from kubernetes.client import CoreV1Api, V1Pod
 from kubernetes.client.exceptions import ApiException
 
-from tidepool.capacity import LABEL_PREFIX
+from tidepool.labels import HOLDER
 from tidepool.operators.pod_manager import CONFLICT_STATUS, GONE_STATUS, JobPodManager, outlast
 
 log = logging.getLogger(__name__)
-
-HOLDER = LABEL_PREFIX + "holder"
-"""Annotation: the attempt that took the pod over from the one that made it."""
 
 LONGEST_BASE = 40
 CHECKED = "already_checked"

@@ -15,6 +15,11 @@ from tidepool.capacity import Taint
 PREFIX = "k8s.io/cluster-autoscaler/"
 TEMPLATE = PREFIX + "node-template/"
 
+VOLUMES = "ebs.csi.aws.com/cluster-name"
+"""Only on machines that carry it (or `eks:cluster-name`, which EKS gives to managed ones) may the EBS CSI driver attach
+volumes: policies.EBS_CSI. From the group, because its tags don't reach volumes: the driver may delete those that carry
+it, and root volumes are not the driver's."""
+
 
 def render(
     *,
@@ -31,6 +36,7 @@ def render(
     tags = {
         "Name": group,
         f"kubernetes.io/cluster/{cluster}": "owned",
+        VOLUMES: cluster,
         **ownership,
         f"{PREFIX}enabled": "true",
         f"{PREFIX}{cluster}": "owned",

@@ -34,7 +34,7 @@ TAKE_MESSAGES = ("sqs:DeleteMessage", "sqs:ReceiveMessage")
 
 # Kept in step with the addons by AWS. The second lets the driver touch only volumes and machines of its own cluster, by
 # the name that Pod Identity adds to its session. It needs driver 1.58, and a tag on machines: eks:cluster-name, which
-# managed nodes have, or ebs.csi.aws.com/cluster-name.
+# managed nodes have, or asg_tags.VOLUMES, which those of pools have from their groups.
 VPC_CNI = "arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy"
 EBS_CSI = "arn:aws:iam::aws:policy/AmazonEBSCSIDriverEKSClusterScopedPolicy"
 

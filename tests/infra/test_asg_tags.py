@@ -25,6 +25,7 @@ def rendered(gpus: int = 0) -> dict[str, str]:
 def test_the_autoscaler_learns_everything_about_a_machine_that_is_not_there_yet() -> None:
     assert rendered() == {
         "Name": "dev-spot",
+        "ebs.csi.aws.com/cluster-name": "dev",
         "k8s.io/cluster-autoscaler/dev": "owned",
         "k8s.io/cluster-autoscaler/enabled": "true",
         "k8s.io/cluster-autoscaler/node-template/autoscaling-options/scaledownunneededtime": "10m",
@@ -48,6 +49,7 @@ def test_gpus_are_announced_where_there_are_any() -> None:
 def test_machines_carry_what_says_who_pays_and_not_what_only_the_autoscaler_reads() -> None:
     assert {key for key in rendered() if asg_tags.for_machines(key)} == {
         "Name",
+        "ebs.csi.aws.com/cluster-name",
         "kubernetes.io/cluster/dev",
         "tidepool.dev/environment",
         "tidepool.dev/owner",

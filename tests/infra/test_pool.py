@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.aws import user_data
+from infra.aws import policies, user_data
 from infra.aws.pool import Pool, PoolArgs
 from infra.settings.model import AwsPool
 from tests.infra.recording import Made, made_by
@@ -127,6 +127,16 @@ def test_everything_that_costs_says_who_pays() -> None:
     carried = {tag["key"]: tag["value"] for tag in made.one(GROUP).inputs["tags"] if tag["propagateAtLaunch"]}
     assert carried.items() >= owner.items()
     assert not [key for key in carried if key.startswith("k8s.io/cluster-autoscaler")]
+
+
+def test_volumes_of_jobs_can_be_attached_to_machines_and_their_root_volumes_are_not_the_drivers() -> None:
+    """AmazonEBSCSIDriverEKSClusterScopedPolicy asks for this tag, by which the driver may delete volumes too."""
+    assert policies.EBS_CSI.endswith("/AmazonEBSCSIDriverEKSClusterScopedPolicy")
+    made = made_of(aws_pool())
+    carried = {tag["key"]: tag["value"] for tag in made.one(GROUP).inputs["tags"] if tag["propagateAtLaunch"]}
+    assert carried["ebs.csi.aws.com/cluster-name"] == "dev"
+    for each in made.one(TEMPLATE).inputs["tagSpecifications"]:
+        assert "ebs.csi.aws.com/cluster-name" not in each["tags"]
 
 
 def test_machines_get_the_user_data_of_their_cluster_and_pool() -> None:

@@ -15,6 +15,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra import naming, versions
+from infra.aws import subnets
 
 NAMESPACE = "kube-system"
 VPC_CNI_SERVICE_ACCOUNT = "aws-node"
@@ -35,8 +36,18 @@ def for_nodes() -> tuple[Addon, ...]:
     return (
         Addon("eks-pod-identity-agent", versions.EKS_POD_IDENTITY_AGENT, {"tolerations": [{"operator": "Exists"}]}),
         Addon("kube-proxy", versions.EKS_KUBE_PROXY),
-        # Text, not a truth value: the addon's schema says so.
-        Addon("vpc-cni", versions.EKS_VPC_CNI, {"enableNetworkPolicy": "true"}),
+        # Text, not a truth value or a number: the addon's schema says so.
+        Addon(
+            "vpc-cni",
+            versions.EKS_VPC_CNI,
+            {
+                "enableNetworkPolicy": "true",
+                "env": {
+                    "WARM_IP_TARGET": str(subnets.SPARE_ADDRESSES),
+                    "MINIMUM_IP_TARGET": str(subnets.FIRST_ADDRESSES),
+                },
+            },
+        ),
     )
 
 

@@ -13,6 +13,16 @@ RESERVED_ADDRESSES = 5
 SERVICE_CIDR = "10.96.0.0/16"
 """Addresses of the cluster's Services, on AWS and locally. Not EKS's own 172.20.0.0/16: docker hands that out too."""
 
+SPARE_ADDRESSES = 2
+FIRST_ADDRESSES = 4
+"""Addresses that the VPC CNI keeps on a machine for pods that may come, and takes at least: enough for a job and the
+agents beside it at once. By its own default it keeps a whole network interface free, of up to 50 addresses.
+Source: aws/amazon-vpc-cni-k8s, docs/eni-and-ip-target.md."""
+
+INTERFACE_ADDRESSES = 9
+"""Addresses for pods on a network interface, the fewest of all types in the price table (those that hold 29 pods have
+three interfaces); each interface has one more for itself."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -42,6 +52,12 @@ def plan(cidr: str, zones: Sequence[str]) -> Plan:
 def addresses(cidr: str) -> int:
     """How many machines and pods a subnet has addresses for."""
     return ipaddress.IPv4Network(cidr).num_addresses - RESERVED_ADDRESSES
+
+
+def taken(max_pods: int) -> int:
+    """The most addresses that one machine takes of its subnet: for pods, for those to come, for its interfaces."""
+    pods = max(max_pods + SPARE_ADDRESSES, FIRST_ADDRESSES)
+    return pods + -(-pods // INTERFACE_ADDRESSES)
 
 
 def _problems(cidr: str, zones: Sequence[str]) -> list[str]:

@@ -1,7 +1,8 @@
 """Whether a VPC's range is one, and has an address for every machine and pod that may come to a zone. Pure.
 
 With the VPC CNI a pod has an address of its machine's subnet. Nothing here reckons with prefix delegation, which takes
-addresses in blocks of 16, nor with pods on the host's network, which take none: the figures are upper bounds.
+addresses in blocks of 16 and is off, nor with pods on the host's network, which take none: the figures are upper bounds
+for what runs at once. (An address that a pod gave back rests for half a minute, and may be replaced by another.)
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ class Demand:
 
     @property
     def addresses(self) -> int:
-        """Each machine has one for itself and one for each pod."""
-        return self.machines * (1 + self.max_pods)
+        """Of all its machines."""
+        return self.machines * self.of_each
+
+    @property
+    def of_each(self) -> int:
+        """Of one machine."""
+        return subnets.taken(self.max_pods)
 
 
 def mistake(cidr: str) -> str | None:
@@ -59,7 +65,9 @@ def shortages(network: Network, pools: Mapping[str, AwsPool], system: SystemNode
         demands |= {name: Demand(in_zone(pool), pool.max_pods) for name, pool in pools.items() if zone in pool.zones}
         needed, there = sum(each.addresses for each in demands.values()), subnets.addresses(subnet)
         if needed > there - OTHERS:
-            terms = " + ".join(f"{name} {each.machines} x (1 + {each.max_pods} pods)" for name, each in demands.items())
+            terms = " + ".join(
+                f"{name} {each.machines} x {each.of_each} with {each.max_pods} pods" for name, each in demands.items()
+            )
             found[zone] = (
                 f"zone {zone} needs {needed} addresses for machines and pods ({terms}) and has {there - OTHERS} "
                 f"(private subnet {subnet}: {there}, less {OTHERS} for what is no machine)"

@@ -184,6 +184,11 @@ def test_network_policies_are_enforced() -> None:
     assert addon("vpc-cni").configuration["enableNetworkPolicy"] == "true"
 
 
+def test_a_machine_takes_few_addresses_that_no_pod_has() -> None:
+    wanted = {"WARM_IP_TARGET": "2", "MINIMUM_IP_TARGET": "4"}
+    assert addon("vpc-cni").configuration["env"] == wanted, "else a whole network interface of them is kept free"
+
+
 def test_credentials_reach_pods_on_every_machine() -> None:
     assert addon("eks-pod-identity-agent").configuration["tolerations"] == [{"operator": "Exists"}]
 

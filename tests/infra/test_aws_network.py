@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from infra.aws import endpoints, subnets
+from infra.aws import endpoints, instance_types, subnets
 from infra.aws.network import Network, NetworkArgs
 from infra.settings import model
 from tests.infra.recording import Made, made_by
@@ -64,6 +64,17 @@ def test_an_impossible_vpc_is_refused(cidr: str, zones: tuple[str, ...], complai
 def test_all_problems_of_a_vpc_come_at_once() -> None:
     with pytest.raises(ValueError, match=r"(?s)/16.*Services.*2 or 3.*twice"):
         subnets.plan("10.96.0.0/15", (ZONES[0], ZONES[0], *ZONES))
+
+
+@pytest.mark.parametrize(("max_pods", "taken"), [(1, 5), (7, 10), (8, 12), (20, 25), (29, 35), (110, 125)])
+def test_a_machine_takes_an_address_for_each_pod_for_two_more_and_for_each_interface(max_pods: int, taken: int) -> None:
+    assert subnets.taken(max_pods) == taken
+
+
+def test_no_type_has_fewer_addresses_on_an_interface_than_the_check_reckons_with() -> None:
+    """The smallest types hold 29 pods: 3 interfaces of 9, and 2 on the host's network; others have more on each."""
+    fewest = min(each.pod_addresses for each in instance_types.table().values())
+    assert fewest == 3 * subnets.INTERFACE_ADDRESSES + 2
 
 
 def test_no_subnet_gives_public_addresses() -> None:

@@ -15,7 +15,7 @@ from infra.settings.model import SystemNodes as SystemNodesSettings
 
 @dataclass(frozen=True)
 class SystemNodesArgs:
-    """Inputs of the node group. name: of group and template; image: AMI id; tags: of everything.
+    """Inputs of the node group. name: of template and machines; image: AMI id; tags: of everything.
 
     cluster: the name of the cluster that machines join, known once it is there. endpoint, certificate_authority (PEM in
     base64), service_cidr: what they need to know of it. subnet_ids: private ones.
@@ -43,8 +43,9 @@ class SystemNodes(pulumi.ComponentResource):
         # AMI type and version are EKS's to fill in: the template's AMI decides.
         aws.eks.NodeGroup(
             f"{name}-group",
-            # A prefix: a change that replaces the group makes the new one before the old one goes.
-            node_group_name_prefix=f"{args.name}-",
+            # A prefix: a change that replaces the group makes the new one before the old one goes. Not the cluster's
+            # name, within which it is unique anyway: 37 characters are the most that the provider takes.
+            node_group_name_prefix=f"{naming.SYSTEM_POOL}-",
             cluster_name=args.cluster,
             node_role_arn=args.node_role_arn,
             subnet_ids=list(args.subnet_ids),

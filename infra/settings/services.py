@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from infra import charts
-from infra.naming import DNS_LABEL, PLATFORM_NAMESPACE, PROJECT, tenant_namespace
+from infra.naming import DNS_LABEL, PLATFORM_NAMESPACE, PROJECT
 from infra.settings import patterns
 from infra.settings.model import (
     Airflow,
@@ -29,6 +29,9 @@ OWN_IMAGES = ("spark", "airflow", "hdfs", "keeper", "dask", "h2o")
 
 RESERVED_TENANTS = ("airflow", "hdfs", "monitoring", "platform", "system")
 """Names that would look like a part of the platform in every list of namespaces."""
+
+TENANT_LENGTH = 51
+"""Of a team's name, at most: a role's may have 64, of which `jobs-` and what Pulumi adds (`-1a2b3c4`) take 13."""
 
 OWN_HDFS = {
     False: f"hdfs://hdfs-namenode.{PLATFORM_NAMESPACE}.svc.cluster.local:8020",
@@ -63,14 +66,13 @@ def machines_of_hdfs(hdfs: Hdfs | None) -> int:
 
 def tenants(body: Table) -> dict[str, Tenant]:
     """The teams by name."""
-    longest = 63 - len(tenant_namespace(""))
     for name in body.names():
-        if not re.fullmatch(DNS_LABEL, name) or len(name) > longest:
+        if not re.fullmatch(DNS_LABEL, name) or len(name) > TENANT_LENGTH:
             body.problem(
                 name,
                 name,
-                f"a name of lower-case letters, digits and inner dashes, {longest} at most, because the namespace "
-                f"{tenant_namespace('<name>')} may have 63",
+                f"a name of lower-case letters, digits and inner dashes, {TENANT_LENGTH} at most, because the IAM role "
+                "of its jobs is named after it",
             )
         if name in RESERVED_TENANTS:
             body.problem(name, name, f"another name than one of the platform's parts: {', '.join(RESERVED_TENANTS)}")

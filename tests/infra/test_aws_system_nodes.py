@@ -99,7 +99,7 @@ def test_size_comes_from_the_settings_and_then_from_the_autoscaler() -> None:
 
 def test_a_new_group_can_be_made_before_the_old_one_goes() -> None:
     inputs = group(system_nodes())
-    assert inputs["nodeGroupNamePrefix"] == "dev-system-"
+    assert inputs["nodeGroupNamePrefix"] == "system-", "37 characters are the most, and a cluster's name may have 40"
     assert "nodeGroupName" not in inputs
 
 

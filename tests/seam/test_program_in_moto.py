@@ -85,7 +85,7 @@ class Deployment:
         return found
 
     def system_group(self) -> dict[str, Any]:
-        (found,) = [each for each in self.groups() if each["AutoScalingGroupName"].startswith("eks-local-system-")]
+        (found,) = [each for each in self.groups() if each["AutoScalingGroupName"].startswith("eks-system-")]
         return found
 
     def template(self, name: str) -> dict[str, Any]:

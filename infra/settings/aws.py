@@ -130,7 +130,7 @@ def _network(body: Table, region: str) -> Network:
     words = f"a zone of the region such as {region or 'us-east-1'}a"
     network = Network(
         cidr=body.string("cidr"),
-        zones=body.strings("zones", rf"{region or patterns.REGION}[a-z]", words, most=3),
+        zones=body.strings("zones", rf"{region or '[a-z0-9-]+'}[a-z]", words, most=3),
         nat=nat,
         interface_endpoints=body.boolean("interface_endpoints", default=False),
         flow_log_days=retention(body, "flow_log_days", default=14),
@@ -221,6 +221,8 @@ def _quotas(body: Table) -> Quotas:
         on_demand_vcpus=body.integer("on_demand_vcpus", 0, 1_000_000),
         gpu_spot_vcpus=body.integer("gpu_spot_vcpus", 0, 1_000_000, default=0),
         gpu_on_demand_vcpus=body.integer("gpu_on_demand_vcpus", 0, 1_000_000, default=0),
+        p_spot_vcpus=body.integer("p_spot_vcpus", 0, 1_000_000, default=0),
+        p_on_demand_vcpus=body.integer("p_on_demand_vcpus", 0, 1_000_000, default=0),
     )
     body.done()
     return quotas

@@ -135,12 +135,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Quotas:
-    """The account's EC2 vCPU quotas (Service Quotas) that pools must stay within."""
+    """The account's EC2 vCPU quotas (Service Quotas) that pools must stay within. gpu: G and VT types; p: P types."""
 
     spot_vcpus: int
     on_demand_vcpus: int
     gpu_spot_vcpus: int
     gpu_on_demand_vcpus: int
+    p_spot_vcpus: int
+    p_on_demand_vcpus: int
 
 
 @dataclass(frozen=True)

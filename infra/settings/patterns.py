@@ -10,13 +10,14 @@ CLUSTER_WORDS = "lower-case letters, digits and single inner dashes, a letter fi
 IMAGE = r"(?!.*:latest$)[a-z0-9][\w./:-]*(:\w[\w.-]{0,127}|@sha256:[0-9a-f]{64})"
 IMAGE_WORDS = "an image reference with a tag (not latest) or a sha256 digest"
 
-REGION = r"[a-z]{2}(-[a-z]+)+-\d"
-REGION_WORDS = "an AWS region such as us-east-1"
+# One partition: policies here name resources by ARNs that begin with arn:aws:, and prices are in USD.
+REGION = r"(?!cn-)[a-z]{2}-[a-z]+-\d"
+REGION_WORDS = "an AWS region such as us-east-1; not of China, GovCloud or another partition, whose ARNs differ"
 
 AMI = r"ami-([0-9a-f]{8}|[0-9a-f]{17})"
 AMI_WORDS = "an AMI id such as ami-0123456789abcdef0"
 
-ROLE_ARN = r"arn:aws(-[a-z]+)*:iam::\d{12}:role/[\w+=,.@/-]+"
+ROLE_ARN = r"arn:aws:iam::\d{12}:role/[\w+=,.@/-]+"
 ROLE_ARN_WORDS = "the ARN of an IAM role such as arn:aws:iam::123456789012:role/platform"
 
 DURATION = r"(?=\d)(\d+h)?(\d+m)?(\d+s)?"

@@ -124,9 +124,9 @@ def check_quotas(body: Table, pools: Mapping[str, AwsPool], system: SystemNodes,
     if system.instance_types:
         asked["on_demand_vcpus"][SYSTEM_POOL] = system.maximum * system.instance_types[0].vcpu
     for name, pool in pools.items():
-        if pool.instance_types:
-            quota = f"{'gpu_' if pool.gpus else ''}{pool.market.replace('-', '_')}_vcpus"
-            asked[quota][name] = pool.maximum * pool.instance_types[0].vcpu
+        # EC2 may give all machines of either type, so a pool of both counts whole for both.
+        for family in {_quota_family(each) for each in pool.instance_types}:
+            asked[f"{family}{pool.market.replace('-', '_')}_vcpus"][name] = pool.maximum * pool.instance_types[0].vcpu
     for quota, vcpus in asked.items():
         allowed, needed = getattr(quotas, quota), sum(vcpus.values())
         if needed > allowed and not body.wrong(quota):
@@ -200,6 +200,13 @@ def _check(body: Table, pool: AwsPool) -> None:
 def _kind(machine: InstanceType) -> str:
     """What AMIs differ by: the processor, as images call it, and whether NVIDIA's driver is needed."""
     return f"{'arm64' if machine.architecture == 'arm64' else 'amd64'}{' with GPU' if machine.gpus else ''}"
+
+
+def _quota_family(machine: InstanceType) -> str:
+    """What the names of a type's quotas begin with: EC2 counts P types and G types each by themselves."""
+    if not machine.gpus:
+        return ""
+    return "p_" if machine.name.startswith("p") else "gpu_"
 
 
 def _falls_back(pool: AwsPool, other: AwsPool) -> bool:

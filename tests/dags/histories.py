@@ -20,6 +20,18 @@ HOSTILE = (
     "\u202eright to left\u2066",
     "x" * 100_000,
 )
+MARKUP = "\"'><script>alert(1)</script><svg onload=alert(1)><a href=javascript:alert(1)>x</a>&lt;b&gt;<!--"
+SQL = "' OR '1'='1'; DELETE FROM tidepool_events; --"
+HOSTILE_NAMES = (
+    *HOSTILE[:-1],
+    "y" * 3000,
+    MARKUP,
+    SQL,
+    "\x1b]8;;http://evil.example\x07x",
+    "%00%27",
+    "{{7*7}}",
+    "${7*7}",
+)
 
 
 def machine(
@@ -106,3 +118,17 @@ def changing_prices(chance: random.Random) -> PriceBook:
         Price("us-east-1", "m5.large", "spot", chance.uniform(0.01, 0.2), ZONE, chance.uniform(0, 3 * DAY / 1000))
         for _ in range(chance.randint(0, 5))
     )
+
+
+def hostile(name: str) -> list[Event]:
+    """A machine and pods whose every name is that."""
+    kind = {"machine": name, "pool": name, "market": name, "instance_type": name, "zone": name}
+    owner = {"pod": name, "namespace": name, "dag": name, "task": name, "run": name, "team": name}
+    told = [Event(1, "machine.asked", **kind), Event(2, "machine.ready", machine=name)]  # type: ignore[arg-type]
+    told += [Event(90, "machine.reclaimed", machine=name), Event(99, "machine.gone", machine=name)]
+    for uid, cause in ((name, name), ("good", "ok"), ("open", "")):
+        pod = {"pod_uid": uid, "machine": name, **owner}
+        told += [Event(3, "pod.queued", **pod), Event(4, "pod.scheduled", **pod), Event(5, "pod.running", **pod)]  # type: ignore[arg-type]
+        if cause:
+            told.append(Event(50, "pod.ended", cause=cause, message=name, **pod))  # type: ignore[arg-type]
+    return told

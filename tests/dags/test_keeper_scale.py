@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy.exc import OperationalError
 
-from tests.dags.test_watch import CREATED, ApiServer, kinds, node, pod, pull
+from tests.dags.watched import CREATED, ApiServer, kinds, node, pod, pull
 from tests.waiting import wait_until
 from tidepool.keeper import watch
 from tidepool.keeper.facts import node_events, pod_events

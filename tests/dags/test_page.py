@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.dags import year
-from tests.dags.histories import BOOK, DAY, HOSTILE, machine, pod
+from tests.dags.histories import BOOK, DAY, HOSTILE_NAMES, hostile, machine, pod
 from tidepool.keeper.page import app, layout, queries
 from tidepool.keeper.page.period import Period
 from tidepool.keeper.page.server import ListenError, PageServer, Site, token
@@ -104,26 +104,7 @@ def check(text: str, is_file: bool = False) -> Reader:
     return read
 
 
-def hostile(name: str) -> list[Event]:
-    """A machine and pods whose every name is that."""
-    kind = {"machine": name, "pool": name, "market": name, "instance_type": name, "zone": name}
-    owner = {"pod": name, "namespace": name, "dag": name, "task": name, "run": name, "team": name}
-    told = [Event(1, "machine.asked", **kind), Event(2, "machine.ready", machine=name)]  # type: ignore[arg-type]
-    told += [Event(90, "machine.reclaimed", machine=name), Event(99, "machine.gone", machine=name)]
-    for uid, cause in ((name, name), ("good", "ok"), ("open", "")):
-        pod = {"pod_uid": uid, "machine": name, **owner}
-        told += [Event(3, "pod.queued", **pod), Event(4, "pod.scheduled", **pod), Event(5, "pod.running", **pod)]  # type: ignore[arg-type]
-        if cause:
-            told.append(Event(50, "pod.ended", cause=cause, message=name, **pod))  # type: ignore[arg-type]
-    return told
-
-
-MARKUP = "\"'><script>alert(1)</script><svg onload=alert(1)><a href=javascript:alert(1)>x</a>&lt;b&gt;<!--"
-SQL = "' OR '1'='1'; DELETE FROM tidepool_events; --"
-NAMES = (*HOSTILE[:-1], "y" * 3000, MARKUP, SQL, "\x1b]8;;http://evil.example\x07x", "%00%27", "{{7*7}}", "${7*7}")
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_no_name_becomes_markup_or_sql_on_any_page(name: str, store: Store) -> None:
     store.record_all(hostile(name))
     Books(store, BOOK, clock=lambda: NOW).update()
@@ -397,7 +378,7 @@ def test_a_strange_address_is_no_page_and_no_failure(served: int, target: str) -
 
 
 def test_a_hostile_query_is_answered(served: int) -> None:
-    for name in NAMES:
+    for name in HOSTILE_NAMES:
         query = urlencode({"search": name.encode(errors="replace")})
         status, text, _ = ask(served, f"/jobs?{query[:8000]}", BASIC)
         assert status == 200

@@ -12,8 +12,7 @@ import sqlalchemy as sa
 
 from tests.dags import browser, year
 from tests.dags.browser import Browser
-from tests.dags.histories import BOOK
-from tests.dags.test_page import NAMES, hostile
+from tests.dags.histories import BOOK, HOSTILE_NAMES, hostile
 from tests.waiting import wait_until
 from tidepool.keeper.page.server import PageServer, Site
 from tidepool.ledger import schema
@@ -219,7 +218,7 @@ def test_a_page_is_not_wider_than_a_phone(window: Browser, pages: dict[str, str]
 
 def test_no_name_runs_in_a_browser(window: Browser, tmp_path: Path) -> None:
     opened = Store.open(str(tmp_path / "ledger.db"))
-    opened.record_all(event for name in NAMES for event in hostile(name[:100]))
+    opened.record_all(event for name in HOSTILE_NAMES for event in hostile(name[:100]))
     Books(opened, BOOK, clock=lambda: 100_000.0).update()
     server = PageServer("127.0.0.1:0", Site(opened, TOKEN, clock=lambda: 100_000.0))
     threading.Thread(target=server.run, daemon=True).start()

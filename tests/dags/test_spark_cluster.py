@@ -12,6 +12,7 @@ from unittest import mock
 import pytest
 from kubernetes.client import ApiClient, V1EmptyDirVolumeSource, V1Volume, V1VolumeMount
 
+from tests.dags.submitted import conf_of
 from tidepool import JobError, SparkClusterOperator, cluster, spark_cluster_conf
 from tidepool import capacity as document
 from tidepool.capacity import Capacity, Pool
@@ -33,12 +34,6 @@ def driver_of(operator: SparkClusterOperator) -> dict[str, Any]:
 def executor_of(driver: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(driver["metadata"]["annotations"][spark_cluster_conf.TEMPLATE_ANNOTATION])
     return found
-
-
-def conf_of(operator: SparkClusterOperator) -> dict[str, str]:
-    args = operator.arguments
-    pairs = [args[at + 1].split("=", 1) for at, word in enumerate(args) if word == "--conf"]
-    return dict(pairs)
 
 
 def pools_of(pod: dict[str, Any]) -> list[str]:

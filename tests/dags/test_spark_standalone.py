@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.dags.fake_kubernetes import context
-from tests.dags.test_sparkling_water import conf_of
+from tests.dags.submitted import conf_of
 from tidepool import JobError, SparklingWaterPodOperator, SparkPodOperator, explain
 from tidepool import spark_standalone as standalone
 from tidepool.capacity import Capacity, Pool

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.dags.submitted import conf_of
 from tidepool import JobError, SparklingWaterPodOperator
-from tidepool.operators.spark_pod import SparkPodOperator
 
 IMAGE = "tidepool.local/h2o:1"
 
@@ -15,11 +15,6 @@ IMAGE = "tidepool.local/h2o:1"
 @pytest.fixture
 def h2o_image(capacity_file: Path) -> None:
     capacity_file.write_text(capacity_file.read_text().replace('"spark": ', f'"h2o": "{IMAGE}", "spark": '))
-
-
-def conf_of(operator: SparkPodOperator) -> dict[str, str]:
-    args = operator.arguments
-    return dict(args[at + 1].split("=", 1) for at, word in enumerate(args) if word == "--conf")
 
 
 @pytest.mark.usefixtures("h2o_image")

@@ -1,13 +1,13 @@
 import contextlib
 import dataclasses
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kubernetes.client import ApiException
 
+from tests.dags.watched import CREATED, STAMP, ApiServer, kinds, node, pod, pull
 from tidepool.capacity import Pool
 from tidepool.keeper import watch
 from tidepool.keeper.facts import node_events, pod_events
@@ -18,65 +18,6 @@ from tidepool.ledger.journal import Recorder
 from tidepool.outcome import VERDICT
 
 LIFE = ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone"]
-CREATED = 1_767_225_600.0
-STAMP = "2026-01-01T00:00:{:02d}Z".format
-
-
-def node(name: str = "node-1", machine: str = "i-1", ready: bool = True) -> dict[str, Any]:
-    condition = {"type": "Ready", "status": "True" if ready else "False", "lastTransitionTime": STAMP(2)}
-    return {
-        "metadata": {"name": name, "labels": {"tidepool.dev/pool": "spot-small"}, "resourceVersion": "3"},
-        "spec": {"providerID": f"aws:///us-east-1a/{machine}"},
-        "status": {"conditions": [condition]},
-    }
-
-
-def pod(stage: str = "queued", uid: str = "u-1", exit_code: int = 0) -> dict[str, Any]:
-    stages = ("queued", "scheduled", "running", "ended")
-    reached = stages[: stages.index(stage) + 1]
-    state: dict[str, Any] = {"waiting": {"reason": "ContainerCreating"}}
-    if stage == "running":
-        state = {"running": {"startedAt": STAMP(5)}}
-    if stage == "ended":
-        state = {"terminated": {"startedAt": STAMP(5), "finishedAt": STAMP(9), "exitCode": exit_code}}
-    phase = {"queued": "Pending", "scheduled": "Pending", "running": "Running"}.get(
-        stage, "Failed" if exit_code else "Succeeded"
-    )
-    scheduled = {
-        "type": "PodScheduled",
-        "status": "True" if "scheduled" in reached else "False",
-        "lastTransitionTime": STAMP(3),
-    }
-    return {
-        "metadata": {
-            "name": f"clean-{uid}",
-            "uid": uid,
-            "namespace": "tidepool-analytics",
-            "creationTimestamp": STAMP(0),
-            "resourceVersion": str(10 + len(reached)),
-            "labels": {
-                "tidepool.dev/pool": "spot-small",
-                "tidepool.dev/owner-dag": "flights_daily",
-                "tidepool.dev/owner-task": "clean",
-                "tidepool.dev/owner-run": "manual__2026-01-01T000000-hash",
-                "tidepool.dev/attempt": "2",
-            },
-            "annotations": {"tidepool.dev/owner-run": "manual__2026-01-01T00:00:00+00:00"},
-        },
-        "spec": {
-            "nodeName": "node-1" if "scheduled" in reached else None,
-            "containers": [{"name": "base"}, {"name": "sidecar"}],
-        },
-        "status": {
-            "phase": phase,
-            "conditions": [scheduled],
-            "containerStatuses": [{"name": "sidecar", "state": {"running": {}}}, {"name": "base", "state": state}],
-        },
-    }
-
-
-def kinds(told: list[Event]) -> list[str]:
-    return [event.kind for event in told]
 
 
 def test_a_pod_tells_its_owner_its_machine_and_why_it_ended() -> None:
@@ -247,39 +188,6 @@ def test_a_pod_ends_with_its_machine_though_its_object_stays(tmp_path: Path) -> 
     assert gone == [("u-1", 60)]
 
 
-class ApiServer:
-    """A list call that plays a script: each step is a list's items, the changes of a watch, or an error."""
-
-    def __init__(self, *script: Any) -> None:
-        self._script = list(script)
-        self.versions: list[str] = []
-        self.seconds: list[int] = []
-
-    def __call__(self, **options: Any) -> Any:
-        if not self._script:
-            raise KeyboardInterrupt
-        step = self._script.pop(0)
-        if isinstance(step, Exception):
-            raise step
-        if options.get("watch"):
-            self.versions.append(options["resource_version"])
-            self.seconds.append(options["timeout_seconds"])
-            return Answer(b"".join(json.dumps(change).encode() + b"\n" for change in step))
-        return Answer(json.dumps({"items": step, "metadata": {"resourceVersion": "7"}}).encode())
-
-
-class Answer:
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    def stream(self, amt: int | None, decode_content: bool) -> Iterator[bytes]:
-        yield from (self.data[start : start + 100] for start in range(0, len(self.data), 100))
-
-    def close(self) -> None: ...
-
-    def release_conn(self) -> None: ...
-
-
 def test_the_watch_outlives_the_api_server_and_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,15 +283,6 @@ def test_a_machine_idles_when_its_last_job_has_ended(tmp_path: Path) -> None:
     pods.changed("DELETED", pod("running", uid="u-3"), CREATED + 30)
     idle = [(event.occurrence, event.time - CREATED) for event in journal.read(path) if event.kind == "machine.idle"]
     assert idle == [("u-2", 9.5), ("u-3", 30)]
-
-
-def pull(uid: str = "u-1") -> dict[str, Any]:
-    return {
-        "metadata": {"name": f"clean-{uid}.1", "resourceVersion": "30"},
-        "reason": "Pulling",
-        "involvedObject": {"kind": "Pod", "uid": uid},
-        "firstTimestamp": STAMP(4),
-    }
 
 
 @pytest.mark.parametrize("pod_first", [True, False])

@@ -12,7 +12,7 @@ from kubernetes.client import ApiClient, ApiException
 
 from infra.local.autoscaler import Autoscaler
 from infra.local.aws import Group
-from tests.local.test_autoscaler_plan import GIB, group, pod
+from tests.local.autoscaler_objects import GIB, group, pod
 from tidepool import ladder
 from tidepool.ladder import Clocks, Stage
 

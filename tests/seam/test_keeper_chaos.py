@@ -36,7 +36,7 @@ from urllib3.exceptions import HTTPError
 from infra.local.world_kubernetes import ApiServer
 from tests import postgres
 from tests.local.account import Pod
-from tests.local.test_cloud_keeper_chaos import check_pods, lost, recorded
+from tests.local.keeper_ledger import check_pods, lost, recorded
 from tests.seam.api_server import started
 from tests.waiting import wait_until
 from tidepool import pod as pods

@@ -64,6 +64,10 @@ def test_file_and_database_are_the_same_to_who_records(make: Callable[[Path], Le
     for event in (here, gone, Event(3, "pod.gone", pod_uid="u-2")):
         ledger.record(event)
     assert ledger.unfinished() == [here]
+    other = dataclasses.replace(ASKED, machine="i-2")
+    for each in (other, Event(12.0, "machine.gone", "i-1")):
+        ledger.record(each)
+    assert ledger.not_gone("machine.asked") == [other]
 
 
 def test_a_batch_is_written_whole_or_not_at_all(store: Store) -> None:

@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,14 @@ from tidepool.keeper import watch
 from tidepool.keeper.facts import node_events, pod_events
 from tidepool.keeper.observers import Nodes, Pods, Pulls
 from tidepool.ledger import events, journal
+from tidepool.ledger.attribution import Window, attribute
+from tidepool.ledger.buffer import Buffer
 from tidepool.ledger.events import Event
 from tidepool.ledger.journal import Recorder
+from tidepool.ledger.lives import lives
+from tidepool.ledger.store import Store
 from tidepool.outcome import VERDICT
+from tidepool.prices.book import PriceBook
 
 LIFE = ["pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone"]
 
@@ -119,10 +125,98 @@ def test_a_machine_of_a_cluster_that_was_there_before_is_of_the_pool_whose_label
     assert [event.pool for event in journal.read(tmp_path / "events.jsonl")] == ["batch"]
 
 
-def test_a_node_that_is_no_machine_of_the_cloud_is_not_recorded() -> None:
+@pytest.mark.parametrize("provider", ["", "azure:///subscriptions/s/virtualMachineScaleSets/v/virtualMachines/0"])
+def test_a_node_whose_provider_id_names_no_one_machine_for_all_time_is_one_by_its_name_and_uid(provider: str) -> None:
     stranger = node()
-    del stranger["spec"]["providerID"]
-    assert node_events(stranger, CREATED, live=True) == []
+    stranger["metadata"]["uid"] = "0f3c7a52-1111-2222"
+    stranger["spec"] = {"providerID": provider} if provider else {}
+    (ready,) = node_events(stranger, CREATED, live=True)
+    assert ready.machine == "node-1-0f3c7a52"
+    stranger["spec"] = {"taints": [{"key": "node.cloudprovider.kubernetes.io/uninitialized", "effect": "NoSchedule"}]}
+    assert node_events(stranger, CREATED, live=True) == [], "its cloud has not said yet what it is"
+
+
+def existing(path: Path, pool: Pool, clouds: tuple[str, ...] = ()) -> Nodes:
+    """What watches the nodes of a cluster that was there before."""
+    return Nodes(Recorder(path), lambda name: node(name), lambda: [pool], clouds)
+
+
+def of_machines(path: Path) -> list[Event]:
+    return [event for event in journal.read(path) if event.kind.startswith("machine.")]
+
+
+def test_where_no_cloud_is_asked_a_machine_ends_with_its_node_and_has_its_pools_price(
+    tmp_path: Path, pool: Callable[..., Pool]
+) -> None:
+    path = tmp_path / "events.jsonl"
+    nodes = existing(path, pool("spot-small", usd_per_hour=0.05))
+    nodes.changed("ADDED", node(), CREATED + 2.5)
+    nodes.changed("DELETED", node(), CREATED + 3602.5)
+    ready, gone = of_machines(path)
+    assert (ready.kind, ready.market, ready.usd_per_hour) == ("machine.ready", "spot", 0.05)
+    assert (gone.kind, gone.machine, gone.time - CREATED) == ("machine.gone", "i-1", 3602.5)
+    assert (gone.usd_per_hour, gone.reconstructed) == (0.05, False)
+    parts = attribute(lives([ready, gone]), PriceBook(), Window(0, 10**15))
+    assert sum(each.amount.usd or 0 for each in parts) == pytest.approx(0.05)
+
+
+def test_a_machine_whose_node_went_while_nobody_looked_is_gone_between_the_last_look_and_now(
+    tmp_path: Path, pool: Callable[..., Pool]
+) -> None:
+    path = tmp_path / "events.jsonl"
+    before = existing(path, pool("spot-small"))
+    before.listed([node(), node("node-2", "i-2")], CREATED + 10)
+    before.changed("MODIFIED", node("node-3", "i-3"), CREATED + 20)
+    before.in_step(CREATED + 50)
+    before.listed([node("node-2", "i-2"), node("node-3", "i-3")], CREATED + 90)
+    existing(path, pool("spot-small")).listed([node("node-2", "i-2")], CREATED + 200)  # another keeper
+    gone = {event.machine: event for event in of_machines(path) if event.kind == "machine.gone"}
+    assert {name: (each.earliest - CREATED, each.time - CREATED) for name, each in gone.items()} == {
+        "i-1": (50, 90),
+        "i-3": (90, 200),
+    }
+    assert all(each.reconstructed and each.usd_per_hour == 0.04 for each in gone.values())
+
+
+def test_when_a_machine_ended_is_left_to_the_cloud_that_is_asked_and_to_whoever_writes_of_it(
+    tmp_path: Path, pool: Callable[..., Pool]
+) -> None:
+    asked = existing(tmp_path / "asked.jsonl", pool("spot-small"), ("aws:",))
+    asked.listed([node("node-2", "i-2")], CREATED + 5)
+    asked.changed("ADDED", node(), CREATED + 9)
+    asked.changed("DELETED", node(), CREATED + 60)
+    asked.listed([], CREATED + 90)
+    assert [(event.kind, event.usd_per_hour) for event in of_machines(tmp_path / "asked.jsonl")] == [
+        ("machine.ready", None)
+    ] * 2
+    store = Store.open(str(tmp_path / "ledger.db"))
+    nodes = Nodes(Buffer(store), lambda name: node(name), lambda: [pool("spot-small")])
+    nodes.changed("ADDED", node(), CREATED + 9)
+    store.record(Event(CREATED, "machine.asked", "i-1"))  # by another process, and late
+    nodes.changed("DELETED", node(), CREATED + 60)
+    nodes.in_step(CREATED + 60)
+    nodes.listed([], CREATED + 90)
+    nodes.in_step(CREATED + 90)
+    assert {event.kind for event in store.about(["i-1"])} == {"machine.asked", "machine.ready"}
+    store.close()
+
+
+def test_nodes_that_are_gone_are_not_kept_for_ever_and_their_pods_watch_may_be_late(tmp_path: Path) -> None:
+    reads: list[str] = []
+
+    def read(name: str) -> dict[str, Any]:
+        reads.append(name)
+        raise ApiException(status=404, reason="Not Found")
+
+    nodes = Nodes(Recorder(tmp_path / "events.jsonl"), read)
+    for number in range(3000):
+        nodes.changed("ADDED", node(f"node-{number}", f"i-{number}", ready=False), CREATED)
+        if number % 2:
+            nodes.changed("DELETED", node(f"node-{number}", f"i-{number}"), CREATED + 1)
+    assert nodes.machine("node-2999") == "i-2999"
+    assert reads == []
+    nodes.listed([node("node-0", "i-0")], CREATED + 2)
+    assert (list(nodes._machines), len(nodes._departed)) == (["node-0"], 1000)
 
 
 def handler(path: Path, read: Callable[[str], dict[str, Any]] = lambda name: node(name)) -> Pods:
@@ -298,6 +392,28 @@ def test_an_image_pull_is_recorded_whichever_watch_is_ahead(tmp_path: Path, pod_
     pods.changed("MODIFIED", pod("scheduled"), CREATED + 4.5)
     (pulled,) = (event for event in journal.read(path) if event.kind == "pod.pulling")
     assert (pulled.pod_uid, pulled.machine, pulled.time - CREATED, pulled.dag) == ("u-1", "i-1", 4.25, "flights_daily")
+
+
+def test_two_watches_at_once_do_not_end_the_keeper(tmp_path: Path) -> None:
+    """That of pods forgets one between the other's asking whether it is there and reading it."""
+    pods = handler(tmp_path / "events.jsonl")
+    pods.changed("MODIFIED", pod("scheduled"), CREATED + 3.5)
+    forgotten = threading.Event()
+
+    class Forgetting(dict[str, Any]):
+        def __contains__(self, uid: object) -> bool:
+            there = super().__contains__(uid)
+            threading.Thread(target=forget).start()
+            forgotten.wait(0.5)
+            return there
+
+    def forget() -> None:
+        pods.changed("DELETED", pod("ended"), CREATED + 9)
+        forgotten.set()
+
+    pods._last = Forgetting(pods._last)
+    pods.pulling(pull(), CREATED + 4, live=True)
+    assert forgotten.wait(10)
 
 
 def test_pulls_of_other_pods_are_not_kept_for_ever(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from tidepool.capacity import Capacity, CapacityError, Pool
 from tidepool.keeper import aws, election, reaping, watch
 from tidepool.keeper.airflow import Airflow
 from tidepool.keeper.election import Election
+from tidepool.keeper.facts import AWS
 from tidepool.keeper.ownership import Owner, Word
 from tidepool.keeper.pace import Pace
 from tidepool.keeper.reaping import Reaper
@@ -152,7 +153,8 @@ def start(
         except CapacityError:  # the reaper says so; what happens is recorded all the same
             return ()
 
-    (list_nodes, nodes, _), (list_pods, pods, _), pulls = watch.watches(core, ledger, pools)
+    clouds = (AWS,) if arguments.aws_cluster else ()
+    (list_nodes, nodes, _), (list_pods, pods, _), pulls = watch.watches(core, ledger, pools, clouds)
     kept_nodes, kept_pods = Mirror(nodes), Mirror(pods)
     watching = ((list_nodes, kept_nodes, "nodes"), (list_pods, kept_pods, "pods"), pulls)
     leases = client.CoordinationV1Api(api_client)

@@ -144,11 +144,9 @@ class Fleet:
 
     def _catch_up(self) -> float:
         """Know the machines that earlier keepers saw; when one of them last saw anything."""
-        gone = {event.machine for event in self._ledger.events("machine.gone")}
         names = ("machine", "pool", "market", "instance_type", "zone", "volume_gib")
-        for event in self._ledger.events("machine.launched"):
-            if event.machine not in gone:
-                self._about[event.machine] = {name: getattr(event, name) for name in names}
+        for event in self._ledger.not_gone("machine.launched"):
+            self._about[event.machine] = {name: getattr(event, name) for name in names}
         return self._ledger.last_time(MACHINE_KINDS)
 
     def _take(self, instances: Iterable[Object]) -> None:

@@ -18,6 +18,10 @@ from tidepool.outcome import SPOT_TAINTS, Seen, conclude
 
 Object = dict[str, Any]
 CORDONED = "node.kubernetes.io/unschedulable"
+UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
+"""On a node until its cloud's controller has written its provider ID."""
+
+AWS = "aws:"
 PULLING = "Pulling"
 """The reason of the event that a kubelet sends when it fetches an image."""
 
@@ -26,28 +30,35 @@ _PHASES = ("pod.queued", "pod.scheduled", "pod.running", "pod.ended", "pod.gone"
 
 
 def machine_id(node: Object) -> str:
-    """The EC2 instance id in a node's provider ID `aws:///<zone>/<id>`; empty where there is none."""
-    return str(node.get("spec", {}).get("providerID") or "").rpartition("/")[2]
+    """The EC2 instance id in a node's provider ID `aws:///<zone>/<id>`; else its name and the beginning of its UID.
+
+    Only on AWS does an id's last part name one machine for all time. Empty while its cloud has not said what it is.
+    """
+    provider = str(node.get("spec", {}).get("providerID") or "")
+    if provider.startswith(AWS):
+        return provider.rpartition("/")[2]
+    if any(taint.get("key") == UNINITIALIZED for taint in node.get("spec", {}).get("taints") or []):
+        return ""
+    name, uid = str(node["metadata"].get("name", "")), str(node["metadata"].get("uid") or "")
+    return f"{name}-{uid[:8]}" if uid else name
 
 
-def node_events(node: Object, now: float, live: bool, pools: Iterable[Pool] = ()) -> list[Event]:
+def is_of(node: Object, clouds: Iterable[str]) -> bool:
+    """Whether the node's machine is of a cloud that is asked about it. clouds: beginnings of provider IDs."""
+    return str(node.get("spec", {}).get("providerID") or "").startswith(tuple(clouds))
+
+
+def node_events(
+    node: Object, now: float, live: bool, pools: Iterable[Pool] = (), clouds: Iterable[str] = ()
+) -> list[Event]:
     """machine.ready once the node is, machine.cordoned and machine.reclaimed where its taints say so.
 
-    `live`: seen as it happened, not found on a first look. pools: that its labels may say it is of.
+    `live`: seen as it happened, not found on a first look. pools: that its labels may say it is of. clouds: that are
+    asked about machines, by how their provider IDs begin; of others a pool says the market and the price.
     """
-    machine, labels = machine_id(node), _labels(node)
-    if not machine:
+    about = _about(node, pools, clouds) | {"reconstructed": not live}
+    if not about["machine"]:
         return []
-    cpu, memory = allocatable(node)
-    about: dict[str, Any] = {
-        "machine": machine,
-        "pool": _name(pool_of(labels, pools)),
-        "zone": _name(labels.get("topology.kubernetes.io/zone")),
-        "instance_type": _name(labels.get("node.kubernetes.io/instance-type")),
-        "cpu_millis": cpu,
-        "memory_bytes": memory,
-        "reconstructed": not live,
-    }
     told = []
     if (ready := _condition(node, "Ready")) is not None:
         told.append(Event(_when(ready.get("lastTransitionTime"), now, live), "machine.ready", **about))
@@ -58,6 +69,28 @@ def node_events(node: Object, now: float, live: bool, pools: Iterable[Pool] = ()
         if taint.get("key") in SPOT_TAINTS:
             told.append(Event(_when(added, now, live), "machine.reclaimed", **about))
     return told
+
+
+def node_gone(node: Object, now: float, pools: Iterable[Pool] = ()) -> Event:
+    """machine.gone of a node that was just deleted, where no cloud says when its machine ended."""
+    return Event(now, "machine.gone", **_about(node, pools))
+
+
+def _about(node: Object, pools: Iterable[Pool], clouds: Iterable[str] = ()) -> dict[str, Any]:
+    labels = _labels(node)
+    cpu, memory = allocatable(node)
+    about: dict[str, Any] = {
+        "machine": machine_id(node),
+        "pool": _name(pool_of(labels, pools)),
+        "zone": _name(labels.get("topology.kubernetes.io/zone")),
+        "instance_type": _name(labels.get("node.kubernetes.io/instance-type")),
+        "cpu_millis": cpu,
+        "memory_bytes": memory,
+    }
+    pool = next((each for each in pools if each.name == about["pool"]), None)
+    if pool is not None and not is_of(node, clouds):
+        about |= {"market": pool.market, "usd_per_hour": pool.usd_per_hour or None}
+    return about
 
 
 def pull_event(event: Object, pod: Object, machine: str, now: float, live: bool) -> Event:

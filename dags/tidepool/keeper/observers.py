@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterable
 
 from kubernetes.client import ApiException
 
 from tidepool.capacity import POOL_LABEL, Pool
-from tidepool.keeper.facts import Object, machine_id, node_events, pod_events, pod_lost, pull_event
+from tidepool.keeper.facts import (
+    Object,
+    is_of,
+    machine_id,
+    node_events,
+    node_gone,
+    pod_events,
+    pod_lost,
+    pull_event,
+)
 from tidepool.ledger.buffer import Buffer
-from tidepool.ledger.events import POD_KINDS, Event, Ledger
+from tidepool.ledger.events import MACHINE_KINDS, POD_KINDS, Event, Ledger
 
 _MOST_WAITING = 1000
+_MOST_DEPARTED = 1000
 
 
 class Nodes:
     """Records what happens to machines as nodes, and knows which machine a node is.
 
-    pools: as they are now, to know a node's by its labels.
+    A machine that no cloud is asked about, and that nobody else writes of, is gone when its node is. pools: as they are
+    now, to know a node's by its labels. clouds: that are asked, by how their provider IDs begin.
     """
 
     def __init__(
-        self, recorder: Ledger, read: Callable[[str], Object], pools: Callable[[], Iterable[Pool]] = tuple
+        self,
+        recorder: Ledger,
+        read: Callable[[str], Object],
+        pools: Callable[[], Iterable[Pool]] = tuple,
+        clouds: tuple[str, ...] = (),
     ) -> None:
         self._recorder = recorder
         self._read = read
         self._pools = pools
+        self._clouds = clouds
         self.lost: Callable[[str, float], None] = lambda name, now: None
         self._machines: dict[str, str] = {}
+        self._departed: dict[str, str] = {}
         self._tainted: dict[str, Object] = {}
+        # The last that an earlier watch wrote proves that it saw everything until then.
+        self._in_step = 0.0 if clouds else recorder.last_time((*MACHINE_KINDS, *POD_KINDS))
 
     def listed(self, nodes: list[Object], now: float) -> None:
         """Take in what is there on a first look."""
@@ -37,36 +57,79 @@ class Nodes:
         pools = tuple(self._pools())
         for node in nodes:
             self._take(node, now, False, pools)
+        here = {node["metadata"]["name"] for node in nodes}
+        for name in [name for name in self._machines if name not in here]:
+            self._depart(name)
+        self._vanish({machine_id(node) for node in nodes}, now)
+        self._in_step = now
 
     def changed(self, kind: str, node: Object, now: float) -> None:
         """Take in a change as it happens. A node is deleted when its machine is gone: `lost` is told."""
         if kind == "DELETED":
             self.lost(node["metadata"]["name"], now)
-            self._tainted.pop(node["metadata"]["name"], None)
+            self._end(node, now)
+            self._depart(node["metadata"]["name"])
             _forget(self._recorder, machine_id(node))
         else:
             self._take(node, now, True, self._pools())
+        self._in_step = now
 
     def in_step(self, now: float) -> None:
         """Nothing has changed up to now."""
         _flush(self._recorder)
+        self._in_step = now
 
     def machine(self, name: str) -> str:
-        """The machine behind a node; empty for no node or one that is gone."""
-        if name and name not in self._machines:
+        """The machine behind a node, also one that has just gone; empty for no node and one that is not known."""
+        found = self._machines.get(name) or self._departed.get(name)
+        if name and not found:
             try:
-                self._machines[name] = machine_id(self._read(name))
+                found = self._machines[name] = machine_id(self._read(name))
             except ApiException as error:
                 if error.status != 404:
                     raise
-        return self._machines.get(name, "")
+        return found or ""
 
     def tainted(self, name: str) -> Object | None:
         """A node that has taints besides its pool's own, which may say why its pods have to go."""
         return self._tainted.get(name)
 
+    def _depart(self, name: str) -> None:
+        """Its node is gone. What its pods' watch still tells of it is of its machine."""
+        self._tainted.pop(name, None)
+        self._departed.pop(name, None)
+        self._departed[name] = self._machines.pop(name, "")
+        while len(self._departed) > _MOST_DEPARTED:
+            del self._departed[next(iter(self._departed))]
+
+    def _end(self, node: Object, now: float) -> None:
+        """Record that the machine is gone with its node, where nobody else says when it was."""
+        machine = machine_id(node)
+        if not is_of(node, self._clouds) and self._recorder.known("machine.ready", machine) and self._is_own(machine):
+            self._recorder.record(node_gone(node, now, tuple(self._pools())))
+
+    def _vanish(self, here: set[str], now: float) -> None:
+        """Record that machines are gone whose nodes went while nobody looked."""
+        if self._clouds:
+            return  # what is asked of a cloud says it, and a cluster has one
+        left = [event for event in self._recorder.not_gone("machine.ready") if event.machine not in here]
+        _prepare(self._recorder, (event.machine for event in left))
+        for event in left:
+            if self._is_own(event.machine):
+                earliest = max(event.time, min(self._in_step, now))
+                gone = {"kind": "machine.gone", "time": now, "earliest": earliest, "reconstructed": True}
+                self._recorder.record(dataclasses.replace(event, **gone))
+            _forget(self._recorder, event.machine)
+
+    def _is_own(self, machine: str) -> bool:
+        """Whether no other process writes of the machine: one that does has said when it came."""
+        _refresh(self._recorder, machine)
+        known = self._recorder.known
+        return known("machine.asked", machine) is None and known("machine.launched", machine) is None
+
     def _take(self, node: Object, now: float, live: bool, pools: Iterable[Pool]) -> None:
         name = node["metadata"]["name"]
+        self._departed.pop(name, None)
         if machine_id(node):
             self._machines[name] = machine_id(node)
         taints = [taint for taint in node.get("spec", {}).get("taints") or [] if taint.get("key") != POOL_LABEL]
@@ -74,12 +137,12 @@ class Nodes:
             self._tainted[name] = {"metadata": {"name": name}, "spec": {"taints": taints}}
         else:
             self._tainted.pop(name, None)
-        for event in node_events(node, now, live, pools):
+        for event in node_events(node, now, live, tuple(pools), self._clouds):
             self._recorder.record(event)
 
 
 class Pods:
-    """Records what happens to the pods of jobs, and machines that idle after them.
+    """Records what happens to the pods of jobs, and machines that idle after them. Threads may share it.
 
     machine: the machine behind a node. tainted: the node itself, where it says why its pods have to go.
     """
@@ -90,6 +153,7 @@ class Pods:
         machine: Callable[[str], str],
         tainted: Callable[[str], Object | None] = lambda name: None,
     ) -> None:
+        self._lock = threading.RLock()
         self._recorder = recorder
         self._machine = machine
         self._tainted = tainted
@@ -101,23 +165,25 @@ class Pods:
 
     def listed(self, pods: list[Object], now: float) -> None:
         """Take in what is there on a first look, and that what was there before and is not now is gone."""
-        _prepare(self._recorder, (pod["metadata"]["uid"] for pod in pods))
-        for pod in pods:
-            self._take(pod, now, live=False)
-        here = {pod["metadata"]["uid"] for pod in pods}
-        for event in self._recorder.unfinished():
-            if event.pod_uid not in here:
-                metadata = {"name": event.pod, "uid": event.pod_uid, "namespace": event.namespace}
-                last = self._last.get(event.pod_uid, {"metadata": metadata})
-                self._take(last, now, live=True, gone=True, last_seen=self._in_step)
-        self._in_step = now
+        with self._lock:
+            _prepare(self._recorder, (pod["metadata"]["uid"] for pod in pods))
+            for pod in pods:
+                self._take(pod, now, live=False)
+            here = {pod["metadata"]["uid"] for pod in pods}
+            for event in self._recorder.unfinished():
+                if event.pod_uid not in here:
+                    metadata = {"name": event.pod, "uid": event.pod_uid, "namespace": event.namespace}
+                    last = self._last.get(event.pod_uid, {"metadata": metadata})
+                    self._take(last, now, live=True, gone=True, last_seen=self._in_step)
+            self._in_step = now
 
     def changed(self, kind: str, pod: Object, now: float) -> None:
         """Take in a change as it happens."""
-        if kind == "ADDED":  # since the list
-            _expect(self._recorder, pod["metadata"]["uid"])
-        self._take(pod, now, live=True, gone=kind == "DELETED")
-        self._in_step = now
+        with self._lock:
+            if kind == "ADDED":  # since the list
+                _expect(self._recorder, pod["metadata"]["uid"])
+            self._take(pod, now, live=True, gone=kind == "DELETED")
+            self._in_step = now
 
     def in_step(self, now: float) -> None:
         """Nothing has changed up to now."""
@@ -130,18 +196,20 @@ class Pods:
 
     def lost(self, node: str, now: float) -> None:
         """The node's machine is gone: record that its pods ended, as the API server finds out a minute later."""
-        for pod in list(self._on.get(node, {}).values()):
-            for event in pod_lost(pod, self._machine(node), now):
-                self._recorder.record(event)
+        with self._lock:
+            for pod in list(self._on.get(node, {}).values()):
+                for event in pod_lost(pod, self._machine(node), now):
+                    self._recorder.record(event)
 
     def pulling(self, event: Object, now: float, live: bool) -> None:
         """A kubelet fetches an image for a pod; of a pod that is not known yet it is kept until it is."""
-        uid = str((event.get("involvedObject") or {}).get("uid"))
-        self._pulls[uid] = self._pulls.get(uid, (event, now, live))
-        while len(self._pulls) > _MOST_WAITING:  # of other pods than jobs', of which nothing will come
-            self._pulls.pop(next(iter(self._pulls)), None)
-        if uid in self._last:
-            self._take_pull(self._last[uid])
+        with self._lock:
+            uid = str((event.get("involvedObject") or {}).get("uid"))
+            self._pulls[uid] = self._pulls.get(uid, (event, now, live))
+            while len(self._pulls) > _MOST_WAITING:  # of other pods than jobs', of which nothing will come
+                self._pulls.pop(next(iter(self._pulls)), None)
+            if uid in self._last:
+                self._take_pull(self._last[uid])
 
     def _take(self, pod: Object, now: float, live: bool, gone: bool = False, last_seen: float | None = None) -> None:
         uid = pod["metadata"]["uid"]
@@ -237,6 +305,11 @@ def _prepare(ledger: Ledger, subjects: Iterable[str]) -> None:
 def _expect(ledger: Ledger, subject: str) -> None:
     if isinstance(ledger, Buffer):
         ledger.expect(subject)
+
+
+def _refresh(ledger: Ledger, subject: str) -> None:
+    if isinstance(ledger, Buffer):
+        ledger.refresh(subject)
 
 
 def _forget(ledger: Ledger, subject: str) -> None:

@@ -206,9 +206,15 @@ def open_store(database: str) -> Store:
 
 
 def watches(
-    api: client.CoreV1Api, recorder: Recorder | Store, pools: Callable[[], Iterable[Pool]]
+    api: client.CoreV1Api,
+    recorder: Recorder | Store,
+    pools: Callable[[], Iterable[Pool]],
+    clouds: tuple[str, ...] = (),
 ) -> tuple[tuple[Request, Handler, str], ...]:
-    """What is watched, who takes it in, and its name in the log: nodes, pods of jobs, image pulls."""
+    """What is watched, who takes it in, and its name in the log: nodes, pods of jobs, image pulls.
+
+    clouds: that are asked about machines, by how their provider IDs begin.
+    """
 
     def read_node(name: str) -> Object:
         node: Object = json.loads(api.read_node(name, _preload_content=False, _request_timeout=(3, 10)).data)
@@ -223,7 +229,7 @@ def watches(
         return api.list_event_for_all_namespaces(field_selector=chosen, **options)
 
     ledger = recorder if isinstance(recorder, Recorder) else Buffer(recorder)
-    nodes = Nodes(ledger, read_node, pools)
+    nodes = Nodes(ledger, read_node, pools, clouds)
     pods = Pods(ledger, nodes.machine, nodes.tainted)
     nodes.lost = pods.lost
     return (api.list_node, nodes, "nodes"), (list_pods, pods, "pods"), (list_pulls, Pulls(pods), "image pulls")

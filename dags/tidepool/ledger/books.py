@@ -32,7 +32,7 @@ RUNNING_EVERY_SECONDS = 30.0
 PRICES_EVERY_SECONDS = 60.0
 MARK = "books"
 _LOCK = 0x71DE9002
-_FORM = 2  # raise it where the same events give other rows
+_FORM = 3  # raise it where the same events give other rows
 _BATCH, _CHUNK = 20_000, 25
 _BUSY = 4  # of its time it spends one part in so many at most
 

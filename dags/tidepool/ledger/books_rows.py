@@ -86,6 +86,9 @@ def machine_row(machine: MachineLife, book: PriceBook, billing: Billing, now: fl
     is_over = end is not None and end <= millis(now)
     at, kind, zone = (start or 0) / 1000, machine.instance_type, machine.zone
     prices = book.series(kind, machine.market, zone, at, at, machine.usd_per_hour)
+    on_demand = book.at(kind, "on-demand", zone, at)
+    if on_demand is None and machine.market == "on-demand":
+        on_demand = prices[0][1]  # of a cluster whose prices no book has
     times = {name: _seconds(getattr(machine, name)) for name in ("asked", "launched", "ready", "reclaimed", "gone")}
     return {
         "machine": machine.id,
@@ -95,7 +98,7 @@ def machine_row(machine: MachineLife, book: PriceBook, billing: Billing, now: fl
         "counted_until": _seconds(end) if is_over else now,
         "is_over": is_over,
         "usd_per_hour": prices[0][1],
-        "on_demand_usd_per_hour": book.at(kind, "on-demand", zone, at),
+        "on_demand_usd_per_hour": on_demand,
     }
 
 

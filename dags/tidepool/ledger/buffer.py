@@ -77,6 +77,14 @@ class Buffer:
         with self._lock:
             self._leaving.add(subject)
 
+    def refresh(self, subject: str) -> None:
+        """Read what others have written about it since it was first asked for."""
+        with self._lock:
+            known = self._of(subject)
+            for event in self._store.about([subject]):
+                if event.key[1] == subject:
+                    known.setdefault(event.identity, event)
+
     def known(self, kind: str, subject: str) -> Event | None:
         """The first recorded event of this kind about this machine or pod UID, if there is one."""
         with self._lock:
@@ -91,6 +99,11 @@ class Buffer:
         """pod.queued of every pod that is not known to be gone."""
         self.flush()
         return self._store.unfinished()
+
+    def not_gone(self, kind: str) -> list[Event]:
+        """The events of this kind about machines that are not known to be gone."""
+        self.flush()
+        return self._store.not_gone(kind)
 
     def last_time(self, kinds: Sequence[str]) -> float:
         """The latest time of an event of these kinds; 0 where there is none."""

@@ -103,6 +103,10 @@ class Recorder:
         """pod.queued of every pod that is not known to be gone."""
         return [event for event in self.events("pod.queued") if self.known("pod.gone", event.pod_uid) is None]
 
+    def not_gone(self, kind: str) -> list[Event]:
+        """The events of this kind about machines that are not known to be gone."""
+        return [event for event in self.events(kind) if self.known("machine.gone", event.machine) is None]
+
     def last_time(self, kinds: Sequence[str]) -> float:
         """The latest time of an event of these kinds; 0 where there is none."""
         return max((event.time for kind in kinds for event in self.events(kind)), default=0.0)

@@ -132,6 +132,13 @@ class Store:
         over = sa.exists().where(gone.c.pod_uid == table.c.pod_uid, gone.c.kind == "pod.gone")
         return list(self._select(sa.select(*COLUMNS).where(table.c.kind == "pod.queued", ~over)))
 
+    def not_gone(self, kind: str) -> list[Event]:
+        """The events of this kind about machines that are not known to be gone."""
+        table, gone = schema.events, schema.events.alias()
+        over = sa.exists().where(gone.c.machine == table.c.machine, gone.c.kind == "machine.gone")
+        chosen = sa.select(*COLUMNS).where(table.c.kind == kind, ~over).order_by(table.c.sequence)
+        return list(self._select(chosen))
+
     def last_time(self, kinds: Sequence[str]) -> float:
         """The latest time of an event of these kinds; 0 where there is none."""
         latest = sa.select(sa.func.max(schema.events.c.time)).where(schema.events.c.kind.in_(kinds))

@@ -15,7 +15,7 @@ import yaml
 from infra.local import paths, toolchain
 from infra.policy import rules
 from tests.infra import recorded
-from tests.infra.test_policy import BAD, GOOD
+from tests.infra.policy_cases import BAD, GOOD
 
 PACK = Path(__file__).resolve().parents[2] / "infra" / "policy" / "pack"
 ENGINE = Path(__file__).with_name("policy_engine.py")

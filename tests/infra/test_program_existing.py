@@ -11,8 +11,8 @@ import pytest
 from infra import settings
 from infra.policy import rules
 from tests.infra import recorded
+from tests.infra.policy_cases import as_resource, partial
 from tests.infra.recorded import Recorded
-from tests.infra.test_policy import as_resource, partial
 
 CASE = Path(__file__).parent / "cases" / "accepted" / "every-key-existing.yaml"
 RELEASE = "kubernetes:helm.sh/v3:Release"

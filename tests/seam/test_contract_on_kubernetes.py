@@ -22,7 +22,7 @@ from infra.services.platform import Platform
 from infra.services.priority import PriorityClasses
 from infra.services.tenants import Tenants
 from tests.infra.manifests import made_by
-from tests.infra.test_policy import LEVELS
+from tests.infra.policy_cases import LEVELS
 from tests.seam import api_server
 from tests.waiting import wait_until
 from tidepool.capacity import Capacity, Pool

@@ -18,7 +18,7 @@ from typing import Any
 
 from infra.contract import dag_source
 from infra.contract.problem import Problem
-from infra.contract.template import Reading, Template
+from infra.contract.template import Member, Reading, Template
 from tidepool import capacity
 from tidepool.capacity import Capacity
 
@@ -114,6 +114,7 @@ def _merge(found: dict[str, Any], source: Reading, dags: Path, lines: Mapping[tu
                 pod=task["pod"],
                 schedule_timeout_seconds=task["schedule_timeout_seconds"],
                 execution_timeout_seconds=task["execution_timeout_seconds"],
+                members=tuple(Member(**each) for each in task["members"]),
             )
         )
     failed = {place(error["file"], None) for error in found["errors"] if not error["task"]}

@@ -28,11 +28,15 @@ def planned(settings: Settings) -> Capacity:
     return capacity_document.build(settings, lake=lake, images={**built, **settings.images.references})
 
 
-def check(settings: Settings, capacity: Capacity, dags: Path) -> None:
-    """Raise ContractError with every problem of an environment and of the DAG files in a folder."""
+def check(settings: Settings, capacity: Capacity, dags: Path) -> list[str]:
+    """Raise ContractError with every problem of an environment and of the DAG files in a folder.
+
+    Returns the jobs that the files' text says too little of to be checked, each with the reason.
+    """
     reading = dag_source.read(dags, capacity)
     if found := by_place([*problems(settings, capacity, reading.templates), *reading.problems]):
         raise ContractError(settings.environment, found)
+    return reading.unread
 
 
 def problems(settings: Settings, capacity: Capacity, templates: Iterable[Template]) -> list[Problem]:

@@ -6,10 +6,10 @@ Source of the defaults' order: https://kubernetes.io/docs/concepts/policy/limit-
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from infra.contract.scheduling import Amount, amount
+from infra.contract.scheduling import Amount, amount, requests
 from infra.settings.model import Tenant
 from tidepool import quantity
 from tidepool.job import human
@@ -47,15 +47,23 @@ def contradictions(admitted: Mapping[str, Any]) -> Iterator[str]:
                 )
 
 
-def over_quota(admitted: Mapping[str, Any], asked: Amount, tenant: Tenant) -> Iterator[tuple[str, str]]:
-    """Each of the tenant's keys that not even this one pod alone keeps to, with how much that would be."""
-    limited = sum((amount(each["resources"]["limits"]) for each in _containers(admitted)), Amount())
+def over_quota(admitted: Sequence[tuple[Mapping[str, Any], int]], tenant: Tenant) -> Iterator[tuple[str, str]]:
+    """Each of the tenant's keys that not even this one job alone keeps to, with how much that would be.
+
+    admitted: its kinds of pods, and how many of each it has at once.
+    """
+    asked, limited, pods = Amount(), Amount(), sum(count for _, count in admitted)
+    for pod, count in admitted:
+        asked += requests(pod).times(count)
+        for each in _containers(pod):
+            limited += amount(each["resources"]["limits"]).times(count)
     memory = max(asked.memory_bytes, limited.memory_bytes)
+    together = "its pod takes" if pods == 1 else f"together its {pods} pods take"
     for key, much, most, words in (
-        ("cpu", asked.cpu_millis, tenant.cpu * 1000, f"{asked.cpu_millis / 1000:g} CPUs"),
-        ("memory_gib", memory, tenant.memory_gib * GIB, f"{human(memory)} of memory"),
-        ("gpus", asked.gpus, tenant.gpus, "1 GPU" if asked.gpus == 1 else f"{asked.gpus} GPUs"),
-        ("pods", 1, tenant.pods, "one pod"),
+        ("cpu", asked.cpu_millis, tenant.cpu * 1000, f"{together} {asked.cpu_millis / 1000:g} CPUs"),
+        ("memory_gib", memory, tenant.memory_gib * GIB, f"{together} {human(memory)} of memory"),
+        ("gpus", asked.gpus, tenant.gpus, f"{together} {'1 GPU' if asked.gpus == 1 else f'{asked.gpus} GPUs'}"),
+        ("pods", pods, tenant.pods, "it has one pod" if pods == 1 else f"it has {pods} pods"),
     ):
         if much > most:
             yield key, words

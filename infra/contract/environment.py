@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from infra.aws import asg_tags, machines, user_data
 from infra.contract import daemons, jobs
-from infra.contract.problem import Problem
+from infra.contract.problem import Problem, advised
 from infra.contract.template import Template
 from infra.settings.model import AwsCloud, Settings
 from tidepool import pod as pods
@@ -132,7 +132,7 @@ def _times(settings: Settings) -> Iterator[Problem]:
             key(settings, "jobs.schedule_timeout_seconds"),
             "timeout",
             f"jobs wait {wait} s for a machine, and buying one takes up to {least} s{why}",
-            f"Give {least} at least, or leave the key away",
+            f"Give {least} at least, or omit the key",
         )
 
 
@@ -143,7 +143,7 @@ def _lake(settings: Settings) -> Iterator[Problem]:
             key(settings, "lake.uri"),
             "lake",
             f"{settings.lake.uri}: machines on AWS have no credentials for {scheme}://",
-            "Take a lake on s3a:// or hdfs://, or leave the key away for the environment's own bucket",
+            "Take a lake on s3a:// or hdfs://, or omit the key for the environment's own bucket",
         )
 
 
@@ -177,7 +177,7 @@ def _sample(where: str, subject: str, job: Job, settings: Settings, capacity: Ca
     try:
         placement = sizing.place(job, capacity)
     except JobError as error:
-        yield Problem(where, "job", str(error).replace("task 'sample'", subject).rstrip("."), "Correct the pools")
+        yield advised(where, "job", str(error).replace("task 'sample'", subject), "Correct the pools")
         return
     image = next(iter(capacity.images.values()), "")
     template = Template(where, subject, pods.manifest(placement, image, capacity))

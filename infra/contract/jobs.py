@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from infra.contract import admission, landing, namespace, scheduling
 from infra.contract.problem import Problem
+from infra.contract.shape import malformed
 from infra.contract.template import Template
 from infra.settings.model import Settings
 from infra.settings.patterns import IMAGE
@@ -27,23 +28,54 @@ FALLBACK_SECONDS = GIVE_UP_SECONDS + SCALE_UP_SECONDS
 
 def problems(template: Template, settings: Settings, capacity: Capacity) -> Iterator[Problem]:
     """Everything that keeps one job from running in this environment."""
+    if unreadable := list(_each(template, _unreadable)):
+        yield from unreadable
+        return
+    members = tuple(replace(each, pod=admission.with_defaults(each.pod)) for each in template.members)
+    admitted = replace(template, pod=admission.with_defaults(template.pod), members=members)
+    yield from _each(
+        admitted,
+        lambda pod: [
+            *_limits(pod),
+            *landing.problems(pod, settings, capacity),
+            *namespace.problems(pod, settings, capacity),
+        ],
+    )
+    yield from namespace.quota(admitted, settings)
+    yield from _images(template, capacity)
+    yield from _time(template)
+
+
+def _each(template: Template, find: Callable[[Template], Iterable[Problem]]) -> Iterator[Problem]:
+    """What is found of each kind of the job's pods; what several have in common is said once."""
+    said = set()
+    for kind in template.kinds():
+        for problem in find(kind):
+            words = problem.rule, problem.what.removeprefix(kind.subject)
+            if words not in said:
+                yield problem
+            said.add(words)
+
+
+def _unreadable(template: Template) -> Iterator[Problem]:
+    if wrong := malformed(template.pod):
+        yield template.problem("malformed", f"its pod is none: {'; '.join(wrong)}", "Correct it")
+        return
     try:
-        admitted = replace(template, pod=admission.with_defaults(template.pod))
-        contradictions = list(admission.contradictions(admitted.pod))
-        scheduling.requests(admitted.pod)
+        admitted = admission.with_defaults(template.pod)
+        list(admission.contradictions(admitted))
+        scheduling.requests(admitted)
     except ValueError as error:
         yield template.problem("quantity", str(error), "Write it as Kubernetes does")
-        return
-    if contradictions:
+
+
+def _limits(template: Template) -> Iterator[Problem]:
+    if contradictions := list(admission.contradictions(template.pod)):
         yield template.problem(
             "limits",
             f"{'; '.join(contradictions)} (where nothing is said, the namespace's defaults hold)",
             "Give memory the same request and limit",
         )
-    yield from landing.problems(admitted, settings, capacity)
-    yield from namespace.problems(admitted, settings, capacity)
-    yield from _images(template, capacity)
-    yield from _time(template)
 
 
 def _images(template: Template, capacity: Capacity) -> Iterator[Problem]:
@@ -71,7 +103,7 @@ def _time(template: Template) -> Iterator[Problem]:
         yield template.problem(
             "timeout",
             f"it waits {wait} s for a machine, and buying one takes up to {SCALE_UP_SECONDS} s",
-            "Leave schedule_timeout_seconds away in tidepool's operators; in KubernetesPodOperator set it (its own "
+            "Omit schedule_timeout_seconds in tidepool's operators; in KubernetesPodOperator set it (its own "
             "default is 120 s)",
         )
     if limit is not None and limit < SCALE_UP_SECONDS:

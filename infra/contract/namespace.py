@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from infra import naming
-from infra.contract import admission, scheduling
+from infra.contract import admission
 from infra.contract.problem import Problem
 from infra.contract.template import Template
 from infra.policy import pod_security
-from infra.settings.model import Settings
+from infra.settings.model import Settings, Tenant
 from infra.settings.strict import near
 from tidepool.capacity import DRIVER_SERVICE_ACCOUNT, JOB_PRIORITY_CLASS, Capacity
 from tidepool.pod import SAFE_TO_EVICT
@@ -17,13 +17,27 @@ from tidepool.pod import SAFE_TO_EVICT
 SERVICES_PRIORITY_CLASSES = (naming.PLATFORM_PRIORITY_CLASS, "system-cluster-critical", "system-node-critical")
 
 
+def quota(template: Template, settings: Settings) -> Iterator[Problem]:
+    """What all pods of the job together take that the whole quota of their namespace is less than."""
+    tenant = _spaces(settings).get(_name(template))
+    if tenant is None:
+        return
+    pods = [(template.pod, 1), *((each.pod, each.count) for each in template.members)]
+    for key, words in admission.over_quota(pods, tenant):
+        yield template.problem(
+            "quota",
+            f"{words}, and the whole quota of team {tenant.name} is {key}: {getattr(tenant, key)}",
+            f"Ask for less, or raise tenants.{tenant.name}.{key} in the stack file",
+        )
+
+
 def problems(template: Template, settings: Settings, capacity: Capacity) -> Iterator[Problem]:
-    """Everything for which the namespace refuses the pod, or lets it in and shouldn't."""
-    name = (template.pod.get("metadata") or {}).get("namespace") or "default"
+    """Everything for which the namespace refuses the pod, or lets it in and shouldn't, whatever its quota is."""
+    name = _name(template)
     if "{{" in name:
         return
     spec = template.pod.get("spec") or {}
-    spaces = {naming.tenant_namespace(each): tenant for each, tenant in settings.tenants.items()}
+    spaces = _spaces(settings)
     if name not in spaces:
         yield template.problem(
             "namespace",
@@ -32,12 +46,6 @@ def problems(template: Template, settings: Settings, capacity: Capacity) -> Iter
         )
         return
     tenant = spaces[name]
-    for quota, much in admission.over_quota(template.pod, scheduling.requests(template.pod), tenant):
-        yield template.problem(
-            "quota",
-            f"its pod takes {much}, and the whole quota of team {tenant.name} is {quota}: {getattr(tenant, quota)}",
-            f"Ask for less, or raise tenants.{tenant.name}.{quota} in the stack file",
-        )
     if violations := pod_security.violations(template.pod, tenant.pod_security):
         yield template.problem(
             "pod-security",
@@ -73,3 +81,11 @@ def problems(template: Template, settings: Settings, capacity: Capacity) -> Iter
             f"the annotation {SAFE_TO_EVICT} lets the autoscaler end the job when its machine could be saved",
             "Omit it",
         )
+
+
+def _name(template: Template) -> str:
+    return str((template.pod.get("metadata") or {}).get("namespace") or "default")
+
+
+def _spaces(settings: Settings) -> dict[str, Tenant]:
+    return {naming.tenant_namespace(each): tenant for each, tenant in settings.tenants.items()}

@@ -23,6 +23,12 @@ class Problem:
         return f"{self.where}: {self.what}.{f' {self.do}.' if self.do else ''} [{self.rule}]"
 
 
+def advised(where: str, rule: str, message: str, do: str) -> Problem:
+    """The problem that an error's message tells: its last sentence is what to do, if it has more than one."""
+    what, _, advice = message.rstrip(".").rpartition(". ")
+    return Problem(where, rule, what, advice) if what else Problem(where, rule, advice, do)
+
+
 def by_place(problems: Iterable[Problem]) -> list[Problem]:
     """Each problem once, in the order of files and lines."""
     return sorted(set(problems), key=lambda each: (_natural(each.where), each.rule, each.what))

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from infra import contract, settings
-from infra.cli import check
+from infra.cli import check, dag_pods
+from infra.contract import dag_source, scheduling
 from infra.settings import stack_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,4 +66,26 @@ def test_check_says_nothing_false_of_the_examples(stacks: list[Path]) -> None:
 def test_preview_says_nothing_false_of_the_examples(stacks: list[Path]) -> None:
     for stack in stacks:
         loaded = settings.load(stack)
-        contract.check(loaded, contract.planned(loaded), EXAMPLES)
+        assert contract.check(loaded, contract.planned(loaded), EXAMPLES) == []
+
+
+def test_the_source_says_the_same_of_the_examples_as_airflow(stacks: list[Path]) -> None:
+    base = next(each for each in stacks if each.name == BASE.name)
+    capacity = contract.planned(settings.load(base))
+    by_source = {each.where: each for each in dag_source.read(EXAMPLES, capacity).templates}
+    by_airflow = {each.where: each for each in dag_pods.read(EXAMPLES, {"base": capacity})["base"].templates}
+    assert by_source.keys() == by_airflow.keys() != set()
+    several = 0
+    for where, template in by_source.items():
+        real = by_airflow[where]
+        assert template.subject == real.subject
+        assert template.schedule_timeout_seconds == real.schedule_timeout_seconds
+        assert [(each.name, each.count) for each in template.members] == [
+            (each.name, each.count) for each in real.members
+        ]
+        several += len(real.members)
+        for one, other in zip(template.kinds(), real.kinds(), strict=True):
+            assert scheduling.requests(one.pod) == scheduling.requests(other.pod)
+            for part in ("affinity", "tolerations", "priorityClassName", "serviceAccountName"):
+                assert one.pod["spec"][part] == other.pod["spec"][part], (where, part)
+    assert several == 3

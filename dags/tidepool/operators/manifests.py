@@ -24,7 +24,9 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator
 from airflow.sdk.exceptions import AirflowNotFoundException
 from kubernetes.client import ApiClient
 
+from tidepool import capacity, cluster
 from tidepool.capacity import PATH_VARIABLE
+from tidepool.operators.job_pod import JobPodOperator
 
 
 class UnknownPodError(Exception):
@@ -54,7 +56,8 @@ def collect(folder: Path) -> dict[str, list[Any]]:
     """Everything that the DAG files of a folder would launch.
 
     errors: files that could not be imported and pods that could not be built, with file, line, task and message; those
-    that have no line or task have None. tasks: file, dag, task, the pod as a manifest and its timeouts in seconds.
+    that have no line or task have None. tasks: file, dag, task, the pod as a manifest, its timeouts in seconds, and
+    members: each other kind of the job's pods, with its name, how many it needs at once, and one as a manifest.
     unread: tasks whose pod can't be known before they run, each with the reason.
     """
     bag = BundleDagBag(folder, bundle_path=folder)
@@ -112,9 +115,23 @@ def _pod(operator: KubernetesPodOperator) -> dict[str, Any]:
     return {
         "task": operator.task_id,
         "pod": pod,
+        "members": _members(operator) if isinstance(operator, JobPodOperator) else [],
         "schedule_timeout_seconds": operator.schedule_timeout_seconds,
         "execution_timeout_seconds": limit.total_seconds() if isinstance(limit, timedelta) else None,
     }
+
+
+def _members(operator: JobPodOperator) -> list[dict[str, Any]]:
+    """The pods that a job has besides its main one, a kind of them each."""
+    kinds = list(zip(operator.parts(), operator.sizes, strict=True))[1:]
+    if not kinds:
+        return []
+    main = ApiClient().sanitize_for_serialization(JobPodOperator.build_pod_request_obj(operator, dry_run=True))
+    document = capacity.load()
+    return [
+        {"name": part.name, "count": count, "pod": cluster.member(main, placement, document, part.name)}
+        for part, (placement, count) in kinds
+    ]
 
 
 def _import_error(folder: Path, file: Path, text: str) -> dict[str, Any]:

@@ -100,6 +100,12 @@ def state(application: Mapping[str, Any]) -> tuple[str, str]:
     return str(said.get("state") or ""), str(said.get("errorMessage") or "")
 
 
+def driver_labels(application: Mapping[str, Any]) -> Mapping[str, str]:
+    """The labels that the driver's pod of an application has, or is to have."""
+    labels: Mapping[str, str] = application["spec"]["driver"]["template"]["metadata"]["labels"]
+    return labels
+
+
 def _parsed(command: Sequence[str]) -> tuple[dict[str, str], Sequence[str]]:
     """The settings of a spark-submit command line, and the program with its arguments."""
     rest = list(command[1:])

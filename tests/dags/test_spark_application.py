@@ -52,6 +52,13 @@ class SparkOperator:
             raise ApiException(status=404)
         return self.there[name]
 
+    def list_namespaced_custom_object(
+        self, group: str, version: str, namespace: str, plural: str, label_selector: str
+    ) -> Object:
+        wanted = dict(each.split("=") for each in label_selector.split(","))
+        found = [each for each in self.there.values() if wanted.items() <= each["metadata"].get("labels", {}).items()]
+        return {"items": found}
+
     def delete_namespaced_custom_object(self, group: str, version: str, namespace: str, plural: str, name: str) -> None:
         if name not in self.there:
             raise ApiException(status=404)
@@ -178,15 +185,31 @@ def test_a_driver_that_fails_is_the_jobs_failure_with_its_cause(operator: SparkO
     assert operator.there == {}
 
 
-@pytest.mark.parametrize(
-    ("message", "cause"),
-    [("exceeded quota: quota", Cause.UNSCHEDULABLE), ("failed to run spark-submit", Cause.UNKNOWN)],
-)
-def test_an_application_that_cannot_be_submitted_says_why(operator: SparkOperator, message: str, cause: Cause) -> None:
-    operator.react = lambda application: operator.say(application, "FAILED", message)
+def test_an_application_that_cannot_be_submitted_says_why(operator: SparkOperator) -> None:
+    operator.react = lambda application: operator.say(application, "FAILED", "failed to run spark-submit")
     error = failed(task(operator))
-    assert error.cause is cause
-    assert f"could not start its driver: {message}" in error.message
+    assert error.cause is Cause.UNKNOWN
+    assert "could not start its driver: failed to run spark-submit" in error.message
+    assert operator.there == {}
+
+
+def test_an_application_waits_for_its_teams_quota_as_every_job_does(operator: SparkOperator, clock: Clock) -> None:
+    def react(application: Object) -> None:
+        if clock.passed < 100:
+            operator.say(application, "FAILED", "pods is forbidden: exceeded quota: quota")
+        else:
+            operator.start_driver(application)
+
+    operator.react = react
+    task(operator).execute(context())
+    assert 100 <= clock.passed < 120
+    assert operator.there == {}
+    operator.react = lambda application: operator.say(application, "FAILED", "exceeded quota: quota")
+    error = failed(task(operator, schedule_timeout_seconds=60))
+    assert (error.cause, error.message) == (
+        Cause.UNSCHEDULABLE,
+        "the team's quota is used up: exceeded quota: quota",
+    )
     assert operator.there == {}
 
 
@@ -225,6 +248,91 @@ def test_an_application_of_a_pod_before_this_one_is_waited_for(operator: SparkOp
     job.execute(context())
     assert len(operator.made) == 1
     assert clock.passed >= 10
+
+
+class WorkerDied(BaseException):
+    """SIGKILL, as far as Python can be killed."""
+
+
+def died(operator: SparkOperator, clock: Clock, **arguments: Any) -> None:
+    """A first attempt whose worker dies while its application has no driver yet."""
+
+    def die() -> None:
+        raise WorkerDied
+
+    react, operator.react = operator.react, lambda application: None
+    clock.at = [(clock.passed + 3, die)]
+    with pytest.raises(WorkerDied):
+        task(operator, **arguments).execute(context(1))
+    operator.react = react
+    assert len(operator.there) == 1
+
+
+def test_a_driver_that_is_yet_to_come_for_a_dead_worker_is_the_next_attempts(
+    operator: SparkOperator, clock: Clock
+) -> None:
+    died(operator, clock)
+    [application] = operator.there.values()
+    clock.at = [(clock.passed + 20, lambda: operator.start_driver(application))]
+    task(operator).execute(context(2))
+    assert (len(operator.made), operator.kubernetes.most_live) == (1, 1)
+    assert (operator.there, operator.kubernetes.pods) == ({}, {})
+
+
+def test_an_application_of_a_dead_worker_that_gets_no_driver_is_gone_before_the_next_is_made(
+    operator: SparkOperator, clock: Clock
+) -> None:
+    died(operator, clock)
+    [left] = operator.there
+    there: list[list[str]] = []
+    operator.react = lambda application: (there.append(list(operator.there)), operator.start_driver(application))
+    task(operator).execute(context(2))
+    [[made]] = there
+    assert made != left
+    assert operator.kubernetes.most_live == 1
+    assert (operator.there, operator.kubernetes.pods) == ({}, {})
+
+
+def test_an_application_of_a_dead_worker_goes_with_a_task_that_is_stopped_while_it_waits_for_it(
+    operator: SparkOperator, clock: Clock
+) -> None:
+    died(operator, clock)
+    job = task(operator)
+    clock.at = [(clock.passed + 5, job.on_kill)]
+    with pytest.raises(JobFailed) as caught:
+        job.execute(context(2))
+    assert caught.value.cause is Cause.CANCELLED
+    assert operator.there == {}
+
+
+def test_the_application_of_another_mapped_instance_is_left_alone(operator: SparkOperator, clock: Clock) -> None:
+    died(operator, clock)
+    other = context(2)
+    other["ti"].map_index = 1
+    task(operator).execute(other)
+    assert len(operator.there) == 1
+
+
+def test_an_application_that_a_later_attempt_has_taken_over_is_left_to_it(operator: SparkOperator) -> None:
+    old, new = task(operator), task(operator)
+
+    def script(name: str) -> None:
+        new.get_or_create_pod(operator.kubernetes.pods[name], context(2))
+        operator.kubernetes.end(name, "Succeeded")
+
+    operator.kubernetes.script = script
+    old.execute(context(1))
+    assert len(operator.there) == len(operator.kubernetes.pods) == 1
+
+
+def test_a_finished_application_is_left_where_nobody_hears_of_its_end(operator: SparkOperator) -> None:
+    orphan = context(1)
+    orphan["ti"].get_task_states.side_effect = EOFError("the worker was killed")
+    task(operator).execute(orphan)
+    assert len(operator.there) == len(operator.kubernetes.pods) == 1
+    task(operator).execute(context(2))
+    assert len(operator.made) == 1
+    assert (operator.there, operator.kubernetes.pods) == ({}, {})
 
 
 def test_a_task_that_is_killed_leaves_no_application(operator: SparkOperator) -> None:

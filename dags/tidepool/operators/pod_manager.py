@@ -27,14 +27,24 @@ DENIED_STATUS = frozenset({401, 403})
 CONFLICT_STATUS = 409
 GONE_STATUS = 404
 
+OVER_QUOTA = "exceeded quota"
+"""In what the API server says of a pod for which its team's quota has no room."""
+
 T = TypeVar("T")
 
 
 def is_transient(error: BaseException | None, denied_seconds: float = 0.0) -> bool:
     """Whether the same request may succeed later; for `denied_seconds` it has been denied already."""
     if isinstance(error, ApiException):
+        if is_over_quota(error):
+            return False
         return error.status in TRANSIENT_STATUS or (error.status in DENIED_STATUS and denied_seconds < DENIED_SECONDS)
     return isinstance(error, (HTTPError, KubernetesApiException))
+
+
+def is_over_quota(error: ApiException) -> bool:
+    """Whether a pod was refused as its team's quota is used up: the same request fails until another job has ended."""
+    return OVER_QUOTA in str(error.body or "")
 
 
 def outlast(call: Callable[[], T]) -> T:
@@ -76,7 +86,10 @@ class JobPodManager(PodManager):
 
     def delete_pod(self, pod: V1Pod) -> None:
         """Delete the pod, unless it `leaves` it; one that is gone already is no error."""
-        outlast(lambda: None if self.leaves(pod) else super(JobPodManager, self).delete_pod(pod))
+        outlast(lambda: None if self.leaves(pod) else self._delete_now(pod))
+
+    def _delete_now(self, pod: V1Pod) -> None:
+        super().delete_pod(pod)
 
     def run_pod_async(self, pod: V1Pod, **kwargs: Any) -> V1Pod:
         """Create the pod; unlike the provider's, without its whole specification in the log where that fails."""

@@ -12,7 +12,6 @@ from tidepool import cluster, spark_application, spark_cluster_conf
 from tidepool.operators import reattach
 from tidepool.operators.application_manager import ApplicationPodManager, Applications
 from tidepool.operators.job_pod import JobPodOperator
-from tidepool.operators.pod_manager import JobPodManager
 from tidepool.operators.spark_cluster import SparkClusterOperator
 
 
@@ -24,16 +23,26 @@ class SparkApplicationOperator(SparkClusterOperator):
     """
 
     @cached_property
-    def pod_manager(self) -> JobPodManager:
+    def pod_manager(self) -> ApplicationPodManager:
         """The pod manager whose pods the spark-operator makes."""
         made = ApplicationPodManager(kube_client=self.client, callbacks=self.callbacks)
         api = CustomObjectsApi(self.client.api_client)
         made.applications = Applications(api, self._application_of, self.schedule_timeout_seconds)
+        made.leaves = self._leaves
         return made
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
         """The job's pod, as it would be without the spark-operator: the driver's is made of it."""
         return JobPodOperator.build_pod_request_obj(self, context, dry_run=dry_run)
+
+    def get_or_create_pod(self, pod_request_obj: V1Pod, context: Any) -> V1Pod:
+        """The pod that an earlier attempt left running, also where the spark-operator has yet to start it."""
+        for left in self.pod_manager.of_task(pod_request_obj) if self.durable else ():
+            self.log.info("Application %s of an earlier attempt: waiting for its driver's pod", left.metadata.name)
+            self.pod = left  # on_kill deletes it
+            self.pod_manager.settle(left, self._check_killed)
+            self.pod = None
+        return super().get_or_create_pod(pod_request_obj, context)
 
     def on_kill(self) -> None:
         """Delete the driver's pod and its application, unless a later attempt has taken them over."""

@@ -5,7 +5,7 @@ Times are Unix seconds, durations seconds, money USD.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidepool.outcome import Cause
@@ -131,6 +131,22 @@ class TaskRun:
     def instances(self) -> int:
         """How many instances of its task there were: more than one of a mapped task."""
         return len({pod.map_index for pod in self.pods})
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Of all pods of a task in some time. runs: how many, `failed` of them by their last attempt. ran: seconds that the
+    pods ran. usd: None where no price is known; lost_usd: of attempts that came to nothing, by cause in `lost` how
+    many; unused_usd: of good ones, for what was measured and not used."""
+
+    runs: int
+    failed: int
+    pods: int
+    ran: float
+    usd: float | None
+    lost_usd: float
+    unused_usd: float
+    lost: Mapping[str, int]
 
 
 def runs(pods: Iterable[PodRecord]) -> dict[tuple[str, str], list[TaskRun]]:

@@ -21,7 +21,7 @@ from infra.cli.overrides import ClusterError, ContextOption, KubeconfigOption, O
 from infra.settings.strict import near
 from tidepool import overrides
 from tidepool.capacity import Capacity
-from tidepool.history import TaskRun, runs
+from tidepool.history import Sums, TaskRun, runs
 from tidepool.ledger import history
 from tidepool.ledger.history import Order
 from tidepool.ledger.store import Store
@@ -52,6 +52,7 @@ def slow(
 
     Half of a job's runs took no longer than P50 and nine of ten no longer than P90, from when the first pod was asked
     for: with the wait for a machine and all attempts. The trend compares the later half of the runs with the earlier.
+    Of a job with more than 500 pods these, and the longest, are of its last ones; all else is of all.
 
     \b
     Examples:
@@ -62,7 +63,7 @@ def slow(
     with _told("jobs slow"):
         now, begin = _period(since)
         with ledgers.opened(file, database) as store:
-            rows = [tasks.slow(each) for each in _runs(store, "seconds", begin, now, limit, dag)]
+            rows = [tasks.slow(*each) for each in _runs(store, "seconds", begin, now, limit, dag)]
         if as_json:
             typer.echo(json.dumps([tasks.document(row) for row in rows], indent=2))
         elif _any(rows, begin, now):
@@ -83,7 +84,8 @@ def waste(
 
     Lost is what attempts cost that failed; unused, what good ones held of their machines and did not use: of CPU or
     memory, whichever they used more of. What to change follows from the last 20 runs: the memory's p99 with a fifth of
-    headroom, the cores that were busy, and the machines and prices of the stack.
+    headroom, the cores that were busy, and the machines and prices of the stack. What was used, and what to change, is
+    of the last 500 pods where a job had more; money and attempts are of all.
 
     \b
     Examples:
@@ -196,15 +198,17 @@ def _wasteful(
 ) -> list[Waste]:
     capacity = _capacity(stack)
     with ledgers.opened(file, database) as store:
-        rows = [tasks.waste(each, capacity, now) for each in _runs(store, "waste", begin, now, limit, dag)]
-    return sorted(rows, key=lambda row: -row.wasted_usd)
+        found = _runs(store, "waste", begin, now, limit, dag)
+        return [tasks.waste(last, capacity, now, sums) for last, sums in found]
 
 
-def _runs(store: Store, order: Order, begin: float, now: float, limit: int, dag: str) -> Iterator[list[TaskRun]]:
-    """The runs of each of the heaviest tasks."""
+def _runs(
+    store: Store, order: Order, begin: float, now: float, limit: int, dag: str
+) -> Iterator[tuple[list[TaskRun], Sums]]:
+    """The last runs of each of the heaviest tasks, and the sums of all."""
     for task in history.heaviest(store, order, begin, now, limit, dag):
         if found := runs(history.pods(store, task, begin, now)).get(task):
-            yield found
+            yield found, history.sums(store, task, begin, now)
 
 
 def _capacity(stack: str) -> Capacity:

@@ -34,6 +34,7 @@ def slow(rows: Sequence[Slow], console: Console) -> None:
             trend,
         )
     console.print(table)
+    _sampled(rows, "P50, P90, longest, waited and trend", console)
 
 
 def waste(rows: Sequence[Waste], console: Console) -> None:
@@ -59,6 +60,7 @@ def waste(rows: Sequence[Waste], console: Console) -> None:
         console.print("\n[bold]What to change[/bold]")
         for line in told:
             console.print(Text(line), soft_wrap=True)
+    _sampled(rows, "CPU, memory, used and what to change", console)
     if any(row.cpu is None for row in rows):
         console.print("\nNobody measured what those with - used: that takes the keeper, and jobs of 20 s or more.")
 
@@ -78,6 +80,14 @@ def overrides(found: Sequence[Override], console: Console) -> None:
     for each in found:
         state = f"rolled back: {each.rolled_back}" if each.rolled_back else each.why
         console.print(Text(f"{_job(each.dag, each.task)}: {each.words} ({plain(state)})"), soft_wrap=True)
+
+
+def _sampled(rows: Sequence[Slow | Waste], what: str, console: Console) -> None:
+    """Say of which pods the figures are that are not of all."""
+    for row in rows:
+        if row.sampled < row.pods:
+            told = f"{_job(row.dag, row.task)}: {what} are of its last {row.sampled} of {row.pods:,} pods"
+            console.print(Text(told), soft_wrap=True)
 
 
 def usd(value: float | None) -> str:

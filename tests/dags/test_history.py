@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +14,8 @@ from tests.dags.histories import BOOK, GIB, HOSTILE, machine
 from tidepool import budget
 from tidepool.capacity import SPENDING_CONFIG_MAP, Budget, Capacity, Tenant
 from tidepool.history import runs
+from tidepool.keeper.page import queries
+from tidepool.keeper.page.period import period
 from tidepool.keeper.spending import Publisher, figures
 from tidepool.ledger import history
 from tidepool.ledger.books import Books
@@ -96,6 +98,45 @@ def test_the_heaviest_tasks_come_first_and_are_those_that_adding_up_finds(store:
     assert rows[0].unused_usd == pytest.approx(300 * RATE * 0.75)
     assert rows[1].lost_usd == pytest.approx(150 * RATE)
     assert history.heaviest(store, "waste", since, NOW, 9, dag="trains") == []
+
+
+def test_sums_are_of_all_pods_however_few_of_them_are_looked_at(store: Store) -> None:
+    kept(
+        store,
+        *(run("clean", each, cpu=30.0, memory=2 * GIB, ago=each * 1000) for each in range(5)),
+        *(run("clean", each, cause="out_of_memory", ago=each * 1000 + 300) for each in (1, 2)),
+        *(run("clean", each, attempt=2, cause="app_error", ago=each * 1000) for each in (7, 8)),
+        run("clean", 9, ago=9000, price=False),
+    )
+    task = ("flights", "clean")
+    everything = history.pods(store, task)
+    found = history.sums(store, task, 0, NOW)
+    assert found == dataclasses.replace(
+        tasks.summed(runs(everything)[task]), usd=pytest.approx(found.usd), unused_usd=pytest.approx(found.unused_usd)
+    )
+    last = runs(history.pods(store, task, most=2))[task]
+    slow, waste = tasks.slow(last, found), tasks.waste(last, None, NOW, found)
+    assert (slow.runs, slow.failed, slow.pods, slow.sampled) == (8, 2, len(everything), 2)
+    assert slow.total == sum(pod.seconds for pod in everything)
+    assert waste.lost == {"app_error": 2}
+    assert waste.wasted_usd == pytest.approx(found.lost_usd + found.unused_usd)
+
+
+def test_the_most_wasteful_is_the_same_however_it_is_asked_for(store: Store) -> None:
+    """What was measured too seldom says nothing, also to the database."""
+    seldom = [
+        dataclasses.replace(event, samples=1) if event.kind == "pod.used" else event
+        for event in run("seldom", 1, seconds=900, cpu=1.0)
+    ]
+    kept(store, seldom, run("lazy", 1, seconds=60, cpu=1.0), run("flaky", 1, seconds=30, cause="app_error"))
+    asked = history.heaviest(store, "waste", 0, NOW, 9)
+    with store.reading() as connection:
+        shown, _ = queries.tasks(connection, period("2026-11-20", "2026-11-23", date(2026, 11, 23)), "waste", "", 9, 0)
+    assert [task for _, task in asked] == [each.task for each in shown] == ["lazy", "flaky", "seldom"]
+    of_one = {each.task: history.sums(store, ("flights", each.task), 0, NOW) for each in shown}
+    assert {each.task: each.waste for each in shown} == pytest.approx(
+        {name: each.lost_usd + each.unused_usd for name, each in of_one.items()}
+    )
 
 
 def test_runs_are_put_together_from_their_attempts(store: Store) -> None:

@@ -119,6 +119,20 @@ def test_the_most_wasteful_come_first_with_what_to_change_and_what_that_saves(ev
     assert "flights.flaky: attempts lost: 2 by app_error" in shown
 
 
+def test_a_job_with_more_pods_than_are_looked_at_has_the_sums_of_all_and_that_is_said(
+    events: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    everything = {row["task"]: row for row in data("waste", "--events", events)}
+    monkeypatch.setattr(verb.history.pods, "__defaults__", (0.0, None, 2))
+    few = {row["task"]: row for row in data("waste", "--events", events)}
+    assert (few["clean"]["pods"], few["clean"]["sampled"]) == (6, 2)
+    for name in ("runs", "usd", "wasted_usd", "lost"):
+        assert [row[name] for row in few.values()] == [row[name] for row in everything.values()]
+    shown = tidepool("slow", "--events", events).stdout
+    assert "flights.clean: P50, P90, longest, waited and trend are of its last 2 of 6 pods" in shown
+    assert "flights.flaky: P50" not in shown
+
+
 def test_a_database_is_read_as_the_keeper_left_it(events: str, tmp_path: Path) -> None:
     store = Store.open(str(tmp_path / "ledger.db"))
     store.record_all(HISTORY)

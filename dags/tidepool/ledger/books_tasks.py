@@ -8,11 +8,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tidepool.history import FEW_SAMPLES
 from tidepool.ledger import schema
 from tidepool.ledger.books_rows import day
 from tidepool.outcome import Cause
 
-_FACTS = ("cpu_millis", "memory_bytes", "cpu_seconds_used", "memory_p99_bytes")
+_FACTS = ("cpu_millis", "memory_bytes", "cpu_seconds_used", "memory_p99_bytes", "samples")
 _ROW = ("pod_uid", "queued", "dag", "task", "team", "run", "cause", "started", "ended", "usd", *_FACTS)
 _DAY_SECONDS = 86_400
 _CHUNK = 1000
@@ -37,14 +38,16 @@ def add_up(connection: sa.Connection, days: Iterable[str]) -> None:
         connection.execute(_ADD_UP, {"that_day": each, "since": since, "until": since + _DAY_SECONDS})
 
 
-def _unused() -> sa.ColumnElement[Any]:
+def unused() -> sa.ColumnElement[Any]:
     """The share of what a pod asked for and did not use, by CPU or memory, whichever it used more of; 0 where that
-    was not measured."""
+    was not measured often enough."""
     asked = sa.cast(_jobs.cpu_millis, sa.Float(53)) / 1000 * (_jobs.ended - _jobs.started)
     cpu = _jobs.cpu_seconds_used / sa.func.nullif(asked, 0.0)
     memory = sa.cast(_jobs.memory_p99_bytes, sa.Float(53)) / sa.func.nullif(_jobs.memory_bytes, 0)
     return sa.case(
-        (sa.or_(cpu.is_(None), memory.is_(None), cpu >= 1, memory >= 1), 0.0), (cpu > memory, 1 - cpu), else_=1 - memory
+        (sa.or_(_jobs.samples < FEW_SAMPLES, cpu.is_(None), memory.is_(None), cpu >= 1, memory >= 1), 0.0),
+        (cpu > memory, 1 - cpu),
+        else_=1 - memory,
     )
 
 
@@ -62,7 +65,7 @@ def _added_up() -> sa.Insert:
         "longest_seconds": sa.func.max(ran),
         "usd": sa.func.sum(_jobs.usd),
         "lost_usd": sa.func.sum(sa.case((is_bad, usd), else_=0.0)),
-        "unused_usd": sa.func.sum(sa.case((is_good, usd * _unused()), else_=0.0)),
+        "unused_usd": sa.func.sum(sa.case((is_good, usd * unused()), else_=0.0)),
     }
     that_day = sa.and_(_jobs.queued >= sa.bindparam("since"), _jobs.queued < sa.bindparam("until"))
     chosen = sa.select(sa.bindparam("that_day", type_=sa.Text), *keys, *sums.values()).where(that_day).group_by(*keys)

@@ -8,16 +8,18 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
-from tidepool.history import FEW_SAMPLES, PodRecord
+from tidepool.history import PodRecord, Sums
 from tidepool.ledger import schema
 from tidepool.ledger.attribution import BOOT, IDLE, JOB, PULL
+from tidepool.ledger.books_tasks import unused
 from tidepool.ledger.store import Store
 from tidepool.outcome import Cause
 from tidepool.report import now as report
 from tidepool.report.now import JobNow, MachineNow, Now
 
 MOST_PODS = 500
-"""Of one task: its last ones say enough, and a year of them would not fit the screen's patience."""
+"""Of one task: its last ones say enough of how it is, and a year of them would not fit the screen's patience. What it
+costs in all is summed up by the database."""
 
 _PICODOLLARS = 10**12
 _JOBS = schema.jobs
@@ -45,12 +47,12 @@ class Spent:
 
 def heaviest(store: Store, order: Order, since: float, until: float, count: int, dag: str = "") -> list[Task]:
     """The tasks whose pods ran longest in all, or wasted most, of those that ended between two times."""
-    ran = _JOBS.c.ended - _JOBS.c.started
-    weight: sa.ColumnElement[Any] = ran if order == "seconds" else _wasted(ran)
+    weight = _ran() if order == "seconds" else _lost() + _unused()
     chosen = (
         sa.select(_JOBS.c.dag, _JOBS.c.task)
-        .where(_ended(since, until), _JOBS.c.dag != "", _JOBS.c.started.is_not(None))
+        .where(_ended(since, until), _JOBS.c.dag != "")
         .group_by(_JOBS.c.dag, _JOBS.c.task)
+        .having(sa.func.count(_JOBS.c.started) > 0)
         .order_by(sa.func.sum(weight).desc(), _JOBS.c.dag, _JOBS.c.task)
         .limit(count)
     )
@@ -58,6 +60,31 @@ def heaviest(store: Store, order: Order, since: float, until: float, count: int,
         chosen = chosen.where(_JOBS.c.dag == dag)
     with store.reading() as connection:
         return [(row.dag, row.task) for row in connection.execute(chosen)]
+
+
+def sums(store: Store, task: Task, since: float, until: float) -> Sums:
+    """Of all pods of a task that ended between two times, however many."""
+    one = sa.and_(_ended(since, until), _JOBS.c.dag == task[0], _JOBS.c.task == task[1])
+    is_bad = _JOBS.c.cause != Cause.OK.value
+    attempt, good = sa.func.max(_JOBS.c.attempt), sa.func.max(sa.case((~is_bad, _JOBS.c.attempt)))
+    of_runs = sa.select(sa.case((attempt == good, 0), else_=1).label("failed")).where(one).group_by(_JOBS.c.run)
+    counted = of_runs.subquery()
+    added = (sa.func.sum(each) for each in (_ran(), _JOBS.c.usd, _lost(), _unused()))
+    ends = sa.select(_JOBS.c.cause, sa.func.count()).where(one, is_bad).group_by(_JOBS.c.cause)
+    with store.reading() as connection:
+        count, failed = connection.execute(sa.select(sa.func.count(), sa.func.sum(counted.c.failed))).one()
+        pods, ran, usd, lost, left = connection.execute(sa.select(sa.func.count(), *added).where(one)).one()
+        causes = {cause or "unknown": number for cause, number in connection.execute(ends)}
+    return Sums(
+        runs=int(count),
+        failed=int(failed or 0),
+        pods=int(pods),
+        ran=float(ran or 0.0),
+        usd=None if usd is None else float(usd),
+        lost_usd=float(lost or 0.0),
+        unused_usd=float(left or 0.0),
+        lost=dict(sorted(causes.items(), key=lambda each: (-each[1], each[0]))),
+    )
 
 
 def pods(
@@ -147,15 +174,20 @@ def _ended(since: float, until: float | None) -> sa.ColumnElement[bool]:
     return is_after if until is None else sa.and_(is_after, _JOBS.c.ended <= until)
 
 
-def _wasted(ran: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
-    """What a pod cost for nothing: all of it where it failed, else the share of what it held that it did not use."""
-    is_measured = sa.and_(_JOBS.c.samples >= FEW_SAMPLES, ran > 0, _JOBS.c.cpu_millis > 0, _JOBS.c.memory_bytes > 0)
-    cpu = _JOBS.c.cpu_seconds_used * 1000.0 / (ran * _JOBS.c.cpu_millis)
-    memory = 1.0 * _JOBS.c.memory_p99_bytes / _JOBS.c.memory_bytes
-    used = sa.case((cpu > memory, cpu), else_=memory)
-    unused = sa.case((~is_measured, 0.0), (used > 1.0, 0.0), else_=1.0 - used)
-    usd = sa.func.coalesce(_JOBS.c.usd, 0.0)
-    return sa.case((_JOBS.c.cause != Cause.OK.value, usd), else_=usd * unused)
+def _ran() -> sa.ColumnElement[Any]:
+    """Seconds that a pod ran; null where it never started."""
+    ran = _JOBS.c.ended - _JOBS.c.started
+    return sa.case((ran > 0, ran), (ran.is_not(None), 0.0))
+
+
+def _lost() -> sa.ColumnElement[Any]:
+    """What a pod cost that came to nothing."""
+    return sa.case((_JOBS.c.cause != Cause.OK.value, sa.func.coalesce(_JOBS.c.usd, 0.0)), else_=0.0)
+
+
+def _unused() -> sa.ColumnElement[Any]:
+    """What a good pod cost for the share of what it held that it did not use."""
+    return sa.case((_JOBS.c.cause == Cause.OK.value, sa.func.coalesce(_JOBS.c.usd, 0.0) * unused()), else_=0.0)
 
 
 def present(store: Store, now: float) -> Now:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from tidepool import rightsize
 from tidepool.capacity import Capacity
-from tidepool.history import PodRecord, TaskRun, quantile
+from tidepool.history import PodRecord, Sums, TaskRun, quantile
 from tidepool.rightsize import Advice
 
 FEW_RUNS = 6
@@ -20,7 +21,8 @@ class Slow:
     """How long a task takes. Seconds: half and nine of ten of its runs took no longer than p50 and p90, waits and all
     attempts included; waited: of a run's first pod for its machine (median); total: of all pods, running.
 
-    trend: the later half of the runs to the earlier, 0.2 is a fifth longer; None where they are too few.
+    trend: the later half of the runs to the earlier, 0.2 is a fifth longer; None where they are too few. pods: how many
+    there were; `sampled` of them, the last, say p50, p90, longest, waited and trend. All else is of all.
     """
 
     dag: str
@@ -35,6 +37,8 @@ class Slow:
     total: float
     usd: float | None
     trend: float | None
+    pods: int
+    sampled: int
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Waste:
     """What a task costs for nothing. lost_usd: by attempts that came to nothing. unused_usd: by what good ones held and
     did not use. cpu, memory: used of what was requested (shares; CPU on average, memory at its p99); None where nobody
     measured it. lost: by cause, how many attempts. advice: what to change, the best first. refused: why there can be
-    none, whatever was used."""
+    none, whatever was used. pods: how many there were; `sampled` of them, the last, say what was used and what to
+    change. All else is of all."""
 
     dag: str
     task: str
@@ -58,6 +63,8 @@ class Waste:
     memory_bytes: int
     memory_p99_bytes: int | None
     advice: tuple[Advice, ...]
+    pods: int
+    sampled: int
     refused: str = ""
 
     @property
@@ -66,9 +73,9 @@ class Waste:
         return self.lost_usd + self.unused_usd
 
 
-def slow(runs: Sequence[TaskRun]) -> Slow:
-    """Of one task's runs, oldest first, at least one."""
-    pods = _pods(runs)
+def slow(runs: Sequence[TaskRun], sums: Sums | None = None) -> Slow:
+    """Of one task's last runs, oldest first, at least one. sums: of all its pods; None: those of the runs are all."""
+    sums = sums or summed(runs)
     took = [run.seconds for run in runs if run.is_good] or [run.seconds for run in runs]
     waits = [run.first.waited for run in runs if run.first.waited is not None]
     half = len(took) // 2
@@ -77,28 +84,28 @@ def slow(runs: Sequence[TaskRun]) -> Slow:
         dag=runs[-1].first.dag,
         task=runs[-1].first.task,
         team=runs[-1].first.team,
-        runs=len(runs),
-        failed=sum(not run.is_good for run in runs),
+        runs=sums.runs,
+        failed=sums.failed,
         p50=quantile(took, 0.5),
         p90=quantile(took, 0.9),
         longest=max(took),
         waited=quantile(waits, 0.5) if waits else None,
-        total=sum(pod.seconds for pod in pods),
-        usd=_usd(pods),
+        total=sums.ran,
+        usd=sums.usd,
         trend=quantile(took[-half:], 0.5) / early - 1 if len(took) >= FEW_RUNS and early else None,
+        pods=sums.pods,
+        sampled=len(_pods(runs)),
     )
 
 
-def waste(runs: Sequence[TaskRun], capacity: Capacity | None, now: float = 0.0) -> Waste:
-    """Of one task's runs, oldest first, at least one. capacity: without it there is no advice."""
+def waste(runs: Sequence[TaskRun], capacity: Capacity | None, now: float = 0.0, sums: Sums | None = None) -> Waste:
+    """Of one task's last runs, oldest first, at least one. capacity: without it there is no advice. sums: of all its
+    pods; None: those of the runs are all."""
+    sums = sums or summed(runs)
     pods = _pods(runs)
     good = [pod for pod in pods if pod.is_good]
     # One measurement is shown; what is to be changed takes more of them (PodRecord.is_measured).
     measured = [pod for pod in good if pod.memory_p99_bytes and pod.seconds and pod.cpu_millis and pod.memory_bytes]
-    lost: dict[str, int] = {}
-    for pod in pods:
-        if not pod.is_good:
-            lost[pod.cause or "unknown"] = lost.get(pod.cause or "unknown", 0) + 1
     last = runs[-1].first
     held = sum(pod.seconds * pod.cpu_millis / 1000 for pod in measured)
     peaks = [pod.memory_p99_bytes or 0 for pod in measured]
@@ -107,17 +114,35 @@ def waste(runs: Sequence[TaskRun], capacity: Capacity | None, now: float = 0.0) 
         task=last.task,
         team=last.team,
         namespace=last.namespace,
-        runs=len(runs),
-        usd=_usd(pods),
-        lost_usd=sum(run.lost_usd for run in runs),
-        unused_usd=sum((pod.usd or 0.0) * (rightsize.unused(pod) or 0.0) for pod in good),
-        lost=dict(sorted(lost.items(), key=lambda each: -each[1])),
+        runs=sums.runs,
+        usd=sums.usd,
+        lost_usd=sums.lost_usd,
+        unused_usd=sums.unused_usd,
+        lost=dict(sums.lost),
         cpu=sum(pod.cpu_seconds or 0.0 for pod in measured) / held if held else None,
         memory=max(peaks) / max(pod.memory_bytes for pod in measured) if measured else None,
         memory_bytes=last.memory_bytes,
         memory_p99_bytes=max(peaks) if peaks else None,
         advice=tuple(rightsize.recommend(runs, capacity, now)) if capacity is not None else (),
+        pods=sums.pods,
+        sampled=len(pods),
         refused=rightsize.refused(runs),
+    )
+
+
+def summed(runs: Sequence[TaskRun]) -> Sums:
+    """What the database sums up of all pods, of these."""
+    pods = _pods(runs)
+    lost = Counter(pod.cause or "unknown" for pod in pods if not pod.is_good)
+    return Sums(
+        runs=len(runs),
+        failed=sum(not run.is_good for run in runs),
+        pods=len(pods),
+        ran=sum(pod.seconds for pod in pods),
+        usd=_usd(pods),
+        lost_usd=sum(run.lost_usd for run in runs),
+        unused_usd=sum((pod.usd or 0.0) * (rightsize.unused(pod) or 0.0) for pod in pods if pod.is_good),
+        lost=dict(sorted(lost.items(), key=lambda each: (-each[1], each[0]))),
     )
 
 

@@ -14,14 +14,12 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from tidepool.capacity import Capacity, Market, Pool
 from tidepool.job import MIB, Job, JobError
+from tidepool.objects import Object, condition
 from tidepool.retries import PLATFORM, Attempt, memory
 from tidepool.sizing import Placement, place
-
-Object = dict[str, Any]
 
 WASTED_ATTEMPTS = 2
 """So many attempts that were lost on spot machines are enough: the next goes on-demand."""
@@ -312,9 +310,8 @@ def stage(pod: Object, events: Sequence[Object]) -> Stage:
     status = pod.get("status") or {}
     if status.get("phase") not in (None, "Pending", "Unknown"):
         return Stage.STARTED
-    for condition in status.get("conditions") or []:
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "True":
-            return Stage.STARTING if any(event.get("reason") == "Pulled" for event in events) else Stage.PULLING
+    if condition(pod, "PodScheduled").get("status") == "True":
+        return Stage.STARTING if any(event.get("reason") == "Pulled" for event in events) else Stage.PULLING
     said = _autoscaler(events)
     return Stage.BUYING if said is not None and said.get("reason") in BUYS else Stage.ASKED
 
@@ -366,10 +363,7 @@ def hopeless(pod: Object, container: str) -> str:
 
 def _scheduler(pod: Object) -> str:
     """What the scheduler says of the pod."""
-    for condition in (pod.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "PodScheduled":
-            return str(condition.get("message") or "")
-    return ""
+    return str(condition(pod, "PodScheduled").get("message") or "")
 
 
 def _autoscaler(events: Sequence[Object]) -> Object | None:

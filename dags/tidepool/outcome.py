@@ -10,11 +10,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 
 from tidepool.capacity import LABEL_PREFIX, Market
-
-Object = dict[str, Any]
+from tidepool.objects import Object, condition
 
 SPARK_OUT_OF_MEMORY = 52
 """SparkExitCode.OOM: the heap was too small, though the pod was not."""
@@ -168,10 +166,10 @@ def _finished(seen: Seen, status: Object, ended: Object) -> Outcome | None:
 
 def _disrupted(seen: Seen, status: Object, ended: Object) -> Outcome | None:
     """What the DisruptionTarget condition says; the kubelet's own reason covers very different ends."""
-    condition = _condition(status, "DisruptionTarget", "True")
-    if condition is None:
+    found = condition(seen.pod, "DisruptionTarget")
+    if found.get("status") != "True":
         return None
-    reason, message = condition.get("reason") or "", condition.get("message") or status.get("message") or ""
+    reason, message = found.get("reason") or "", found.get("message") or status.get("message") or ""
     if reason == "TerminationByKubelet":
         if status.get("reason") == "Evicted" or _is_pressure(message):
             return _pressure(seen.container, status.get("message") or message)
@@ -312,14 +310,14 @@ def _pending(seen: Seen, status: Object, waiting: Object) -> Outcome:
         return Outcome(Cause.IMAGE_PULL, f"{reason}: {message}")
     if reason in _OWN_START_REASONS:
         return Outcome(Cause.APP_ERROR, f"{reason}: {message}")
-    scheduled = _condition(status, "PodScheduled")
+    scheduled = condition(seen.pod, "PodScheduled")
     lost = _notice(seen) or _machine_lost(seen)
     if lost is not None:
         return lost
     if _deleted(seen):
         return _event_outcome(seen) or _given_up(seen, "the pod was deleted before it started")
-    if scheduled is None or scheduled.get("status") != "True":
-        told = (scheduled or {}).get("message") or "the scheduler has not looked at the pod"
+    if scheduled.get("status") != "True":
+        told = scheduled.get("message") or "the scheduler has not looked at the pod"
         if seen.gone:
             return Outcome(Cause.UNKNOWN, f"the pod is gone before it had a machine; last: {told}")
         buyer = _event(seen, "NotTriggerScaleUp", "FailedScaleUp")
@@ -417,16 +415,9 @@ def _event(seen: Seen, *reasons: str) -> str:
     return str(next(told, "")).strip()
 
 
-def _condition(thing: Object, kind: str, status: str | None = None) -> Object | None:
-    for condition in thing.get("conditions") or []:
-        if condition.get("type") == kind and status in (None, condition.get("status")):
-            return dict(condition)
-    return None
-
-
 def _ready(node: Object | None) -> str:
     """The Node's Ready condition: True, False, Unknown, or empty where it was not read."""
-    return str((_condition((node or {}).get("status") or {}, "Ready") or {}).get("status") or "")
+    return str(condition(node, "Ready").get("status") or "")
 
 
 def _taints(node: Object | None) -> Iterator[str]:

@@ -25,6 +25,7 @@ from infra.local.aws import Aws, Group, seconds
 from infra.local.daemon import log, ready_to_stop
 from infra.local.kube import core_api
 from infra.naming import AUTOSCALER_NAMESPACE, PRIORITY_CONFIG_MAP
+from tidepool.objects import condition
 
 _SCAN_SECONDS = 0.5
 _PROVISION_SECONDS = seconds(FLAGS["max-node-provision-time"])
@@ -143,8 +144,7 @@ def _instance(node: dict[str, Any]) -> str:
 
 
 def _ready(node: dict[str, Any] | None) -> bool:
-    conditions = (node or {}).get("status", {}).get("conditions") or []
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return condition(node, "Ready").get("status") == "True"
 
 
 def main() -> None:

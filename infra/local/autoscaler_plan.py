@@ -18,6 +18,7 @@ from typing import Any
 from infra import scheduling
 from infra.local.aws import Group
 from tidepool.capacity import Taint
+from tidepool.objects import condition, is_over
 from tidepool.requests import amount, amounts, requested
 
 NOT_READY = "node.kubernetes.io/not-ready"
@@ -108,7 +109,7 @@ def rest(node: dict[str, Any], pods: list[dict[str, Any]]) -> Room:
         taints.append(Taint("node.kubernetes.io/unschedulable", "", "NoSchedule"))
     free = amounts(node["status"]["allocatable"])
     for pod in pods:
-        if pod["spec"].get("nodeName") == node["metadata"]["name"] and not _finished(pod):
+        if pod["spec"].get("nodeName") == node["metadata"]["name"] and not is_over(pod):
             for name, value in requests(pod).items():
                 free[name] = free.get(name, 0) - value
     return Room(node["metadata"].get("labels") or {}, taints, free, node["metadata"]["name"])
@@ -196,24 +197,17 @@ def _choose(options: list[Group], pod: dict[str, Any], priorities: Mapping[int, 
 def _unschedulable(pod: dict[str, Any]) -> bool:
     if pod["spec"].get("nodeName") or pod["metadata"].get("deletionTimestamp"):
         return False
-    conditions = pod.get("status", {}).get("conditions") or []
-    return any(
-        each["type"] == "PodScheduled" and each["status"] == "False" and each.get("reason") == "Unschedulable"
-        for each in conditions
-    )
+    scheduled = condition(pod, "PodScheduled")
+    return scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
 
 
 def _keeps(pod: dict[str, Any]) -> bool:
-    if _finished(pod):
+    if is_over(pod):
         return False
     if "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {}):
         return False
     owners = pod["metadata"].get("ownerReferences") or []
     return not any(owner["kind"] == "DaemonSet" for owner in owners)
-
-
-def _finished(pod: dict[str, Any]) -> bool:
-    return pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def name_of(pod: dict[str, Any]) -> str:

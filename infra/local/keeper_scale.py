@@ -29,7 +29,7 @@ from infra.local.errors import LocalError
 from infra.local.kube import api_client
 from infra.local.progress import Progress
 from infra.local.world_kubernetes import ApiServer
-from tidepool import capacity, pod, sizing
+from tidepool import capacity, objects, pod, sizing
 from tidepool.capacity import JOB_PRIORITY_CLASS, LABEL_PREFIX, POOL_LABEL, Capacity, Pool, Tenant
 from tidepool.job import Job
 from tidepool.labels import LEASE, utc
@@ -194,9 +194,8 @@ class Cluster:
         while True:
             page = self._ask("GET", f"{path}?limit={_LIST}{rest}", None)
             for thing in page["items"]:
-                for each in thing["status"].get("conditions", ()):
-                    if each["type"] == condition and each.get("message"):
-                        found[thing["metadata"]["uid"]] = datetime.fromisoformat(each["message"]).timestamp()
+                if message := objects.condition(thing, condition).get("message"):
+                    found[thing["metadata"]["uid"]] = datetime.fromisoformat(message).timestamp()
             if not page["metadata"].get("continue"):
                 return found
             rest = f"&continue={page['metadata']['continue']}"

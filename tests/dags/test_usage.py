@@ -18,11 +18,11 @@ from kubernetes import client
 from infra.local.pki import Authority
 from tests.dags.reaper_objects import job, node
 from tidepool.history import quantile
-from tidepool.keeper.facts import Object
 from tidepool.keeper.snapshot import Mirror
 from tidepool.keeper.usage import Kubelets, Sketch, Usage, samples
 from tidepool.ledger import journal
 from tidepool.ledger.journal import Recorder
+from tidepool.objects import Object
 
 GIB = 1024**3
 BEGAN = datetime(2026, 11, 23, 10, tzinfo=UTC)

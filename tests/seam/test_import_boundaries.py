@@ -19,6 +19,7 @@ PURE = [
     "quantity",
     "requests",
     "labels",
+    "objects",
     "job",
     "sizing",
     "queues",

@@ -14,9 +14,9 @@ from tidepool.capacity import POOL_LABEL, TEAM_LABEL, Pool, pool_of
 from tidepool.keeper.requests import allocatable, requested
 from tidepool.labels import ATTEMPT, OWNER_DAG, OWNER_RUN, OWNER_TASK
 from tidepool.ledger.events import Event
+from tidepool.objects import Object, condition, is_over
 from tidepool.outcome import SPOT_TAINTS, Seen, conclude
 
-Object = dict[str, Any]
 CORDONED = "node.kubernetes.io/unschedulable"
 UNINITIALIZED = "node.cloudprovider.kubernetes.io/uninitialized"
 """On a node until its cloud's controller has written its provider ID."""
@@ -60,7 +60,7 @@ def node_events(
     if not about["machine"]:
         return []
     told = []
-    if (ready := _condition(node, "Ready")) is not None:
+    if (ready := condition(node, "Ready")).get("status") == "True":
         told.append(Event(_when(ready.get("lastTransitionTime"), now, live), "machine.ready", **about))
     for taint in node.get("spec", {}).get("taints") or []:
         added = taint.get("timeAdded")
@@ -121,17 +121,15 @@ def pod_events(
     gone: the pod object was deleted; a pod that had not ended by then ends with it. lost: so is its machine.
     last_seen: nobody saw it go; until then it was there. node: its machine's, where that says why its pods have to go.
     """
-    status = pod.get("status") or {}
-    scheduled = _condition(pod, "PodScheduled")
+    scheduled = condition(pod, "PodScheduled")
     state = _main_state(pod)
     ran, ended = state.get("running") or state.get("terminated"), state.get("terminated")
-    over = status.get("phase") in ("Succeeded", "Failed")
     stamps: dict[str, Any] = {"pod.queued": pod["metadata"].get("creationTimestamp")}
-    if scheduled is not None:
+    if scheduled.get("status") == "True":
         stamps["pod.scheduled"] = scheduled.get("lastTransitionTime")
     if ran and ran.get("startedAt"):
         stamps["pod.running"] = ran["startedAt"]
-    if ended or over or gone:
+    if ended or is_over(pod) or gone:
         stamps["pod.ended"] = (ended or {}).get("finishedAt")
     if gone:
         stamps["pod.gone"] = None
@@ -186,14 +184,6 @@ def _main_state(pod: Object) -> Object:
         if status.get("name") == _main_container(pod):
             return status.get("state") or {}
     return {}
-
-
-def _condition(thing: Object, kind: str) -> Object | None:
-    """The condition of this type if it is True."""
-    for condition in thing.get("status", {}).get("conditions") or []:
-        if condition.get("type") == kind and condition.get("status") == "True":
-            return dict(condition)
-    return None
 
 
 def _labels(thing: Object) -> dict[str, str]:

@@ -11,13 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from tidepool.capacity import TEAM_LABEL, Capacity
-from tidepool.keeper.facts import Object
-from tidepool.keeper.ownership import is_over, stamp
+from tidepool.keeper.ownership import stamp
 from tidepool.keeper.reaper import RULES
 from tidepool.labels import DEADLINE, OWNER_DAG, OWNER_TASK
 from tidepool.ledger import schema
 from tidepool.ledger.attribution import SYSTEM_POOLS
 from tidepool.ledger.store import Store
+from tidepool.objects import Object, is_over
 from tidepool.outcome import Cause
 
 PRICES_MARK = "prices"

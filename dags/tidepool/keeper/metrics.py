@@ -14,9 +14,9 @@ from typing import Literal
 
 from tidepool.capacity import Capacity, CapacityError
 from tidepool.keeper import figures
-from tidepool.keeper.facts import Object
 from tidepool.keeper.pace import Pace
 from tidepool.ledger.store import Store
+from tidepool.objects import Object
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 KEEP_SECONDS = 5.0

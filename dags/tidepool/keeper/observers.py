@@ -10,7 +10,6 @@ from kubernetes.client import ApiException
 
 from tidepool.capacity import POOL_LABEL, Pool
 from tidepool.keeper.facts import (
-    Object,
     is_of,
     machine_id,
     node_events,
@@ -21,6 +20,7 @@ from tidepool.keeper.facts import (
 )
 from tidepool.ledger.buffer import Buffer
 from tidepool.ledger.events import MACHINE_KINDS, POD_KINDS, Event, Ledger
+from tidepool.objects import Object, is_over
 
 _MOST_WAITING = 1000
 _MOST_DEPARTED = 1000
@@ -257,7 +257,7 @@ class Pods:
         """Record that no job is left on its machine, if so."""
         node, uid = pod.get("spec", {}).get("nodeName"), pod["metadata"]["uid"]
         others = list(self._on.get(node or "", {}).values())
-        if node and ended.machine and all(each["metadata"]["uid"] == uid or _is_over(each) for each in others):
+        if node and ended.machine and all(each["metadata"]["uid"] == uid or is_over(each) for each in others):
             self._recorder.record(
                 Event(
                     ended.time,
@@ -315,7 +315,3 @@ def _refresh(ledger: Ledger, subject: str) -> None:
 def _forget(ledger: Ledger, subject: str) -> None:
     if isinstance(ledger, Buffer) and subject:
         ledger.forget(subject)
-
-
-def _is_over(pod: Object) -> bool:
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

@@ -9,8 +9,8 @@ from enum import StrEnum
 
 from tidepool.capacity import Tenant
 from tidepool.cluster import ROLE_LABEL
-from tidepool.keeper.facts import Object
 from tidepool.labels import HOLDER, OWNER_NAMES
+from tidepool.objects import Object, condition
 from tidepool.pod import label_value
 
 _LAST = 253_402_300_800.0  # the end of the year 9999
@@ -89,11 +89,6 @@ def is_main(pod: Object) -> bool:
     return main_reference(pod) is None and not (pod["metadata"].get("labels") or {}).get(ROLE_LABEL)
 
 
-def is_over(pod: Object) -> bool:
-    """All of its containers have ended."""
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-
-
 def ended_at(pod: Object) -> float | None:
     """When the last of its containers ended, as far as that is told."""
     states = [each.get("state") or {} for each in (pod.get("status") or {}).get("containerStatuses") or []]
@@ -108,10 +103,7 @@ def node_name(pod: Object) -> str:
 
 def ready(node: Object) -> str:
     """The Ready condition: True, False (its kubelet says so) or Unknown (its kubelet says nothing)."""
-    for condition in (node.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "Ready":
-            return str(condition.get("status"))
-    return "Unknown"
+    return str(condition(node, "Ready").get("status") or "Unknown")
 
 
 def _is_number(text: str) -> bool:

@@ -5,9 +5,7 @@ Of a job's pod that is a third. Ten thousand are in memory at once.
 
 from __future__ import annotations
 
-from typing import Any
-
-Object = dict[str, Any]
+from tidepool.objects import Object
 
 _METADATA = ("managedFields", "selfLink", "generateName")
 _NODE_STATUS = ("images", "volumesAttached", "volumesInUse", "nodeInfo", "capacity", "features", "runtimeHandlers")

@@ -12,14 +12,13 @@ from enum import StrEnum
 
 from tidepool.capacity import POOL_LABEL, Pool, Tenant, pool_of
 from tidepool.cluster import ROLE_LABEL
-from tidepool.keeper.facts import Object, machine_id
+from tidepool.keeper.facts import machine_id
 from tidepool.keeper.ownership import (
     Owner,
     Word,
     claim_names,
     ended_at,
     is_main,
-    is_over,
     main_reference,
     node_name,
     owner_of,
@@ -27,6 +26,7 @@ from tidepool.keeper.ownership import (
     stamp,
 )
 from tidepool.labels import LEASE, LEASE_SECONDS, RENEW_SECONDS, utc
+from tidepool.objects import Object, is_over
 
 ANSWER_SECONDS = 40.0
 """A kubelet renews its Lease every 10 s; after 40 Kubernetes too says that it does not answer."""

@@ -19,11 +19,11 @@ from kubernetes.client import (
 )
 
 from tidepool.capacity import TEAM_LABEL, Capacity
-from tidepool.keeper.facts import Object
-from tidepool.keeper.ownership import Owner, Word, is_over, main_reference, node_name, stamp
+from tidepool.keeper.ownership import Owner, Word, main_reference, node_name, stamp
 from tidepool.keeper.reaper import Action, Finding, World, is_any_unwell
 from tidepool.labels import DEADLINE, HOLDER, LEASE, OWNER_DAG, OWNER_NAMES, OWNER_RUN, OWNER_TASK
 from tidepool.ledger.events import Ledger
+from tidepool.objects import Object, is_over
 from tidepool.pod import label_value
 
 _log = logging.getLogger("tidepool.reaper")

@@ -21,8 +21,9 @@ from typing import Any, Protocol
 import urllib3
 from kubernetes import client
 
-from tidepool.keeper.facts import Object, machine_id, pod_identity
+from tidepool.keeper.facts import machine_id, pod_identity
 from tidepool.ledger.events import Event, Ledger
+from tidepool.objects import Object
 
 EVERY_SECONDS = 5.0
 """How often machines with jobs are asked. A kubelet measures about every 10 s, so that no measurement is missed."""

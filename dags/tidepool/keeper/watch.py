@@ -27,12 +27,13 @@ from kubernetes.client import ApiException
 
 from tidepool import capacity
 from tidepool.capacity import TEAM_LABEL, Pool
-from tidepool.keeper.facts import PULLING, Object
+from tidepool.keeper.facts import PULLING
 from tidepool.keeper.observers import Nodes, Pods, Pulls
 from tidepool.keeper.pace import Pace
 from tidepool.keeper.paring import pare
 from tidepool.ledger.buffer import Buffer
 from tidepool.ledger.journal import Recorder
+from tidepool.objects import Object
 
 if TYPE_CHECKING:
     from tidepool.ledger.store import Store

@@ -12,10 +12,10 @@ from kubernetes.client.exceptions import ApiException
 
 from tidepool import spark_application
 from tidepool.labels import OWNER_DAG, OWNER_RUN, OWNER_TASK
+from tidepool.objects import Object
 from tidepool.operators.pod_manager import CONFLICT_STATUS, GONE_STATUS, OVER_QUOTA, JobPodManager, outlast
 from tidepool.outcome import Cause, JobFailed, Outcome
 
-Object = dict[str, Any]
 LOOK_SECONDS = 2.0
 
 DRIVER_SECONDS = 120.0

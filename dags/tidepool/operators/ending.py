@@ -15,9 +15,9 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from kubernetes.client import CoreV1Api, V1Pod
 from kubernetes.client.exceptions import ApiException
 
+from tidepool.objects import is_over
 from tidepool.operators import evidence
 from tidepool.operators.pod_manager import GONE_STATUS
-from tidepool.operators.pod_watch import has_ended
 from tidepool.outcome import STOPPING_SIGNALS, VERDICT, VERDICTS, Cause, Outcome, Seen, conclude
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def of_error(
     launch = any(isinstance(link, PodLaunchFailedException) for link in chain)
     clock = next((link for link in chain if isinstance(link, PodLaunchTimeoutException)), None)
     gone = any(isinstance(link, ApiException) and link.status == GONE_STATUS for link in chain)
-    ended = seen.pod is not None and has_ended(seen.pod)
+    ended = seen.pod is not None and is_over(seen.pod)
     if not (overtime or launch or clock or gone or ended or is_about_pod):
         return None
     words = f"it ran longer than its execution_timeout of {execution_timeout}" if overtime or is_overtime else ""

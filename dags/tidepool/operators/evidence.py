@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
 
 from kubernetes.client import CoreV1Api
 from kubernetes.client.exceptions import ApiException
 
+from tidepool.objects import Object
 from tidepool.operators.pod_manager import GONE_STATUS
 
 log = logging.getLogger(__name__)
 
 TIMEOUT = (5, 10)
-Object = dict[str, Any]
 
 
 def machine(api: CoreV1Api, pod: Object) -> tuple[Object | None, bool]:

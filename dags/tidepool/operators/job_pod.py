@@ -27,13 +27,14 @@ from tidepool.explain import Figures, Part
 from tidepool.job import Job, quantity
 from tidepool.labels import LEASE, LEASE_SECONDS
 from tidepool.ladder import Breaker, Clocks, Rung
+from tidepool.objects import is_over
 from tidepool.operators import arguments, budget_gate, ending, evidence, lease, reattach, size_overrides
 from tidepool.operators.arguments import NO_POOL, REFUSED, RETRIES
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.budget_gate import BudgetGate, OverBudgetError
 from tidepool.operators.launch import Launch, Limits
 from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, delete_once, outlast
-from tidepool.operators.pod_watch import PodWatch, has_ended
+from tidepool.operators.pod_watch import PodWatch
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
 from tidepool.outcome import Cause, JobFailed, Outcome, Seen, conclude
 from tidepool.overrides import Override
@@ -404,7 +405,7 @@ class JobPodOperator(KubernetesPodOperator):
     def _write_verdict(self, pod: V1Pod | None) -> None:
         """Write on a pod that has not ended why it is given up."""
         error = sys.exception()
-        if error is None or pod is None or self._killed or self._end is None or has_ended(self._end):
+        if error is None or pod is None or self._killed or self._end is None or is_over(self._end):
             return
         if (found := self._outcome(error)) is not None:
             ending.write(self.client, pod, found.cause)
@@ -641,9 +642,9 @@ class JobPodOperator(KubernetesPodOperator):
         seen = self.remote_pod or self.pod
         if seen is None and watched is None and self._deferred_for is not None:
             return evidence.gone_pod(self.client, *self._deferred_for)
-        if seen is None or seen.status is None or (watched is not None and has_ended(watched)):
+        if seen is None or seen.status is None or (watched is not None and is_over(watched)):
             return watched
         found: dict[str, Any] = ApiClient().sanitize_for_serialization(seen)
-        if watched is None or (has_ended(found) and found["metadata"].get("uid") == watched["metadata"].get("uid")):
+        if watched is None or (is_over(found) and found["metadata"].get("uid") == watched["metadata"].get("uid")):
             return found
         return watched

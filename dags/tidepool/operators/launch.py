@@ -14,6 +14,7 @@ from kubernetes.client import ApiClient, CoreV1Api, V1Pod
 from tidepool import ladder
 from tidepool.capacity import POOL_LABEL, pool_of
 from tidepool.ladder import Breaker, Clocks, Journey, Rung, Stage, Stuck
+from tidepool.objects import Object
 from tidepool.operators import evidence
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.pod_manager import JobPodManager
@@ -24,7 +25,6 @@ MOST_REFUSALS = 5
 """So often machines may refuse the pod before it ran, as where the scheduler is faster than a kubelet's accounts."""
 
 EVENT_SECONDS = 5.0
-Object = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from kubernetes.client import ApiClient, CoreV1Api, V1Pod
 from kubernetes.client.exceptions import ApiException
@@ -13,6 +12,7 @@ from urllib3.exceptions import HTTPError
 
 from tidepool import cluster
 from tidepool.capacity import LABEL_PREFIX
+from tidepool.objects import FINAL_PHASES, Object
 from tidepool.operators.pod_manager import CONFLICT_STATUS
 from tidepool.outcome import outcome
 from tidepool.pod import CONTAINER
@@ -30,7 +30,6 @@ REPLACEMENTS_PER_MEMBER = 10
 """A job that loses more than this has another trouble than spot machines."""
 
 _REQUEST_SECONDS = (5, 30)
-Object = dict[str, Any]
 
 
 class Members(threading.Thread):
@@ -85,7 +84,7 @@ class Members(threading.Thread):
             if pod.status.phase == "Failed" and pod.metadata.name not in self._told:
                 self._told.add(pod.metadata.name)
                 self._tell(pod)
-        alive = [pod for pod in answer.items if pod.status.phase not in ("Succeeded", "Failed")]
+        alive = [pod for pod in answer.items if pod.status.phase not in FINAL_PHASES]
         alive = [pod for pod in alive if pod.metadata.deletion_timestamp is None]
         for _ in range(self._count - len(alive)):
             if self._next >= self._count * (1 + REPLACEMENTS_PER_MEMBER):

@@ -6,9 +6,10 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from kubernetes import client, watch
+
+from tidepool.objects import Object, is_over
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class PodWatch(threading.Thread):
         self._on_end = on_end
         self._stopped = threading.Event()
         self._watch = watch.Watch()
-        self.last: dict[str, Any] | None = None
+        self.last: Object | None = None
         self.is_gone = False
 
     def run(self) -> None:
@@ -66,7 +67,7 @@ class PodWatch(threading.Thread):
             self.is_gone = self.last is not None
             return self.is_gone
         self.last = listed["items"][0]
-        if has_ended(self.last):
+        if is_over(self.last):
             return True
         for event in self._watch.stream(
             self._api.list_namespaced_pod,
@@ -78,11 +79,6 @@ class PodWatch(threading.Thread):
         ):
             self.last = event["raw_object"]
             self.is_gone = event["type"] == "DELETED"
-            if self.is_gone or has_ended(self.last):
+            if self.is_gone or is_over(self.last):
                 return True
         return False
-
-
-def has_ended(pod: dict[str, Any]) -> bool:
-    """Whether the pod has come to its final phase."""
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")

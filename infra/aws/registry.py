@@ -10,7 +10,7 @@ import pulumi
 import pulumi_aws as aws
 import pulumi_docker_build as docker_build
 
-from infra.settings.model import Architecture
+from tidepool.capacity import Architecture
 
 UNTAGGED_DAYS = 7
 KEPT_IMAGES = 50

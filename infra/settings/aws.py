@@ -8,7 +8,6 @@ from typing import Any
 from infra import versions
 from infra.settings import addresses, patterns, pools
 from infra.settings.model import (
-    Architecture,
     AwsCloud,
     Budget,
     EksCluster,
@@ -20,6 +19,7 @@ from infra.settings.model import (
     SystemNodes,
 )
 from infra.settings.strict import Table
+from tidepool.capacity import Architecture
 
 RETENTION_DAYS = (
     1,

@@ -7,9 +7,9 @@ from typing import Any
 
 from infra.naming import DNS_LABEL, SYSTEM_POOL
 from infra.settings import patterns
-from infra.settings.model import Architecture, ExistingCloud, ExistingCluster, ExistingPool
+from infra.settings.model import ExistingCloud, ExistingCluster, ExistingPool
 from infra.settings.strict import REQUIRED, Table
-from tidepool.capacity import Taint
+from tidepool.capacity import Architecture, Taint
 from tidepool.job import MIB, quantity
 from tidepool.quantity import parse
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from infra.aws.instance_types import InstanceType
-from tidepool.capacity import Taint
+from tidepool.capacity import Architecture, Market, Taint
 
-Market = Literal["spot", "on-demand"]
-Architecture = Literal["amd64", "arm64"]  # as Kubernetes and image platforms call them
 PodSecurity = Literal["restricted", "baseline", "privileged"]
 
 

@@ -10,8 +10,9 @@ from infra.aws.allocatable import MIB, allocatable
 from infra.aws.instance_types import InstanceType, table
 from infra.naming import DNS_LABEL, SYSTEM_POOL
 from infra.settings import addresses, patterns
-from infra.settings.model import Architecture, AwsPool, Machines, Network, Quotas, SystemNodes
+from infra.settings.model import AwsPool, Machines, Network, Quotas, SystemNodes
 from infra.settings.strict import Table, near
+from tidepool.capacity import Architecture
 
 UNNEEDED_TIME = "20s"
 """How long a job machine idles. Of the autoscaler's own 10 minutes a ten-minute job would be billed twice its time;

@@ -18,6 +18,7 @@ from enum import StrEnum
 from tidepool.capacity import Capacity, Market, Pool
 from tidepool.job import MIB, Job, JobError
 from tidepool.objects import Object, condition
+from tidepool.outcome import Cause
 from tidepool.retries import PLATFORM, Attempt, memory
 from tidepool.sizing import Placement, place
 
@@ -43,6 +44,9 @@ MOST_REMEMBERED = 50
 
 class State(StrEnum):
     """Of a breaker, in the usual words."""
+LOSSES = (Cause.SPOT_RECLAIM, Cause.NODE_LOST)
+"""Ends of an attempt that say something of its spot pool. A preemption or a drain is somebody's wish."""
+
 
     CLOSED = "closed"
     OPEN = "open"
@@ -160,23 +164,24 @@ def offered(capacity: Capacity, market: Market | None, task: str) -> Capacity:
     return replace(capacity, pools=pools)
 
 
-def largest(job: Job, capacity: Capacity) -> int:
-    """The most memory, in bytes, that any pool which the job may use has for one job."""
+def largest(job: Job, capacity: Capacity, cores: int) -> int:
+    """The most memory, in bytes, that any pool which the job may use has for one job of so many cores."""
     names = [job.pool] if job.pool else [name for name, pool in capacity.pools.items() if pool.jobs]
     found = [0]
     for name in names:
         with suppress(JobError):
-            found.append(place(replace(job, pool=name, memory=None, cores=None, exclusive=True), capacity).memory_bytes)
+            alone = replace(job, pool=name, memory=None, cores=cores, exclusive=True)
+            found.append(place(alone, capacity).memory_bytes)
     return max(found)
 
 
 def regrown(job: Job, capacity: Capacity, usual: Placement, attempts: Sequence[Attempt]) -> Placement:
     """The job's placement after these attempts: its usual one, or with more memory if one of them ran out of it.
 
-    It keeps its cores: as many threads in a larger machine have more each. A job that has its machine to itself and
-    asked for no size takes all of the memory of the first pool that has enough.
+    It keeps its cores, as many threads in a larger machine have more each: no machine with fewer counts. A job that has
+    its machine to itself and asked for no size takes all of the memory of the first pool that has enough.
     """
-    wanted = memory(usual.memory_bytes, attempts, largest(job, capacity))
+    wanted = memory(usual.memory_bytes, attempts, largest(job, capacity, usual.cores))
     if wanted <= usual.memory_bytes:
         return usual
     larger = replace(job, cores=usual.cores)
@@ -185,7 +190,7 @@ def regrown(job: Job, capacity: Capacity, usual: Placement, attempts: Sequence[A
     enough = {
         name: pool
         for name, pool in capacity.pools.items()
-        if not pool.jobs or largest(replace(job, pool=name), capacity) >= wanted
+        if not pool.jobs or largest(replace(job, pool=name), capacity, usual.cores) >= wanted
     }
     return place(larger, replace(capacity, pools=enough))
 

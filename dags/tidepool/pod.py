@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tidepool.capacity import GPU_RESOURCE, JOB_PRIORITY_CLASS, POOL_LABEL, TEAM_LABEL, Capacity, Pool
@@ -28,6 +28,7 @@ GRACE_SECONDS = 120
 
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?")
 _LABEL_LENGTH = 63
+_REQUIRED = "requiredDuringSchedulingIgnoredDuringExecution"
 
 
 def manifest(placement: Placement, image: str, capacity: Capacity) -> dict[str, Any]:
@@ -105,6 +106,14 @@ def checkpoint_folder(lake: str, dag: str, task: str, run: str, map_index: int) 
     return "/".join((lake.rstrip("/"), "checkpoints", *(label_value(name) for name in names)))
 
 
+def may_land_on(pod: Mapping[str, Any], pools: Iterable[Pool]) -> tuple[Pool, ...]:
+    """Those of the pools whose machines the pod's affinity allows; the one that its label names where it has none."""
+    affinity = ((pod.get("spec") or {}).get("affinity") or {}).get("nodeAffinity") or {}
+    terms = (affinity.get(_REQUIRED) or {}).get("nodeSelectorTerms")
+    label = (pod["metadata"].get("labels") or {}).get(POOL_LABEL)
+    return tuple(pool for pool in pools if (_term(pool) in terms if terms else pool.name == label))
+
+
 def label_value(text: str) -> str:
     """A valid label value for any text: itself if it is one, else its valid part and a hash that keeps it unique."""
     if _LABEL_VALUE.fullmatch(text):
@@ -119,12 +128,9 @@ def _affinity(pools: Sequence[Pool]) -> dict[str, Any]:
 
     Required, not preferred: the autoscaler ignores preferences, and would buy a machine that the pod then shuns.
     """
-    terms = [
-        {
-            "matchExpressions": [
-                {"key": key, "operator": "In", "values": [value]} for key, value in sorted(pool.labels.items())
-            ]
-        }
-        for pool in pools
-    ]
-    return {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}
+    return {"nodeAffinity": {_REQUIRED: {"nodeSelectorTerms": [_term(pool) for pool in pools]}}}
+
+
+def _term(pool: Pool) -> dict[str, Any]:
+    labels = sorted(pool.labels.items())
+    return {"matchExpressions": [{"key": key, "operator": "In", "values": [value]} for key, value in labels]}

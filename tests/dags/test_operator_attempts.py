@@ -25,8 +25,8 @@ from tests.dags.fake_kubernetes import Clock, Kubernetes, Store, Watch, context,
 from tidepool import Cause, JobError, JobFailed, JobPodOperator, SparkPodOperator
 from tidepool import capacity as document
 from tidepool.capacity import BREAKERS_CONFIG_MAP, Capacity, Pool
-from tidepool.ladder import Breaker, State, dump
-from tidepool.operators import evidence, lease
+from tidepool.ladder import OPEN_SECONDS, Breaker, State, dump
+from tidepool.operators import evidence, lease, reattach
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.retry_policy import STORE_KEY, CauseRetryPolicy
 from tidepool.outcome import Outcome
@@ -283,6 +283,24 @@ def test_a_job_that_asked_for_no_size_gets_the_whole_next_larger_machine(
     assert kubernetes.bodies[0]["spec"]["containers"][0]["resources"]["limits"]["memory"] == "15104Mi"
 
 
+def test_a_job_that_lacks_memory_never_goes_where_its_cores_are_not(
+    kubernetes: Kubernetes, capacity_file: Any, capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]
+) -> None:
+    """The most memory is on machines of fewer cores."""
+    four = pool("four", cpu_millis=3900, memory_bytes=15 * GIB)
+    capacity = capacity_of(four, pool("fat", memory_bytes=60 * GIB, priority=10))
+    capacity_file.write_text(document.dumps(capacity), encoding="utf-8")
+    kubernetes.script = lambda name: kubernetes.end(name, "Failed", 137, "OOMKilled")
+    store, policy, told = Store(), CauseRetryPolicy(author=3), []
+    for attempt in (1, 2):
+        error = failed(task(kubernetes, memory="12Gi", cores=4), attempt, store)
+        told.append(policy.evaluate(error, attempt, policy.limits.total, context(attempt, store)))
+    assert [each.action for each in told] == [RetryAction.RETRY, RetryAction.FAIL]
+    assert "no pool that it may run on has more for a job" in str(told[1].reason)
+    limits = [body["spec"]["containers"][0]["resources"]["limits"]["memory"] for body in kubernetes.bodies]
+    assert limits == ["12288Mi", "15104Mi"]
+
+
 # Whether there is another attempt.
 
 
@@ -368,6 +386,95 @@ def test_a_pod_that_is_taken_over_goes_on_from_the_rung_that_it_is_on(kubernetes
     assert kubernetes.most_live == 1
 
 
+def test_a_pod_that_waits_where_this_attempt_would_not_go_is_replaced_at_once(
+    kubernetes: Kubernetes, clock: Clock
+) -> None:
+    lost = {"cause": "spot_reclaim", "pool": "spot-small", "market": "spot"}
+    store = Store()
+    store.set(STORE_KEY, [{"number": 1, **lost}, {"number": 2, **lost}])
+    only_on(kubernetes, "on-demand-small")
+    kubernetes.put("left", "Pending", labels={"tidepool.dev/pool": "spot-small", "try_number": "3"})
+    task(kubernetes).execute(context(4, store))
+    assert kubernetes.deleted[0] == "left"
+    assert [pools_of(body) for body in kubernetes.bodies] == [["on-demand-small"]]
+    assert clock.passed < 10
+    assert Breakers(kubernetes, "ns").read()["on-demand-small"].starts  # type: ignore[arg-type]
+
+
+def test_a_pod_that_runs_where_this_attempt_would_not_go_is_gone_on_with(kubernetes: Kubernetes) -> None:
+    lost = {"cause": "spot_reclaim", "pool": "spot-small", "market": "spot"}
+    store = Store()
+    store.set(STORE_KEY, [{"number": 1, **lost}, {"number": 2, **lost}])
+    kubernetes.put("left", "Running", labels={"tidepool.dev/pool": "spot-small", "try_number": "3"})
+    kubernetes.script = lambda name: kubernetes.end(name, "Failed", 1, "Error")
+    error = failed(task(kubernetes), 4, store)
+    assert (error.pool, error.market) == ("spot-small", "spot")
+    assert kubernetes.created == []
+
+
+def test_a_pod_that_may_land_anywhere_is_taken_over_on_the_last_rung(kubernetes: Kubernetes, clock: Clock) -> None:
+    """Its label names the first pool, though its machine may be of another."""
+    kubernetes.phase = lambda body: "Pending"
+    with pytest.raises(TaskDeferred):
+        task(kubernetes, deferrable=True, kubernetes_conn_id=None).execute(context())
+    [name] = kubernetes.pods
+    clock.at = [(clock.passed + 100, lambda: kubernetes.bind(name))]
+    kubernetes.nodes = {"i-1": node() | {"metadata": {"labels": {"tidepool.dev/pool": "on-demand-small"}}}}
+    kubernetes.script = lambda name: kubernetes.end(name, "Failed", 1, "Error")
+    made = len(kubernetes.created)
+    error = failed(task(kubernetes), 2)
+    assert (error.pool, error.market, len(kubernetes.created)) == ("on-demand-small", "on-demand", made)
+
+
+def test_where_a_pod_landed_while_its_task_was_deferred_is_read_from_its_machine(kubernetes: Kubernetes) -> None:
+    kubernetes.put("p", labels={"tidepool.dev/pool": "spot-small"})
+    kubernetes.nodes = {"i-1": node() | {"metadata": {"labels": {"tidepool.dev/pool": "on-demand-small"}}}}
+    both = ["spot-small", "on-demand-small"]
+    terms = [{"matchExpressions": [{"key": "tidepool.dev/pool", "operator": "In", "values": [pool]}]} for pool in both]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    kubernetes.pods["p"].spec.affinity = {"nodeAffinity": required}
+    kubernetes.end("p", "Failed", 1, "Error")
+    event = {"status": "failed", "name": "p", "namespace": "tidepool-analytics", "message": ""}
+    with pytest.raises(JobFailed) as caught:
+        task(kubernetes, deferrable=True).trigger_reentry(context(), event)
+    assert (caught.value.pool, caught.value.market) == ("on-demand-small", "on-demand")
+
+
+def test_an_attempt_whose_waiting_pod_a_later_one_took_over_ends_and_leaves_it(
+    kubernetes: Kubernetes, clock: Clock
+) -> None:
+    kubernetes.phase = lambda body: "Pending"
+
+    def take_over() -> None:
+        [name] = kubernetes.pods
+        reattach.claim(kubernetes, kubernetes.pods[name], 2)  # type: ignore[arg-type]
+
+    clock.at = [(30, take_over)]
+    error = failed(task(kubernetes))
+    assert (error.cause, error.pool) == (Cause.EVICTED, "")
+    assert (len(kubernetes.created), kubernetes.deleted) == (1, [])
+    assert clock.passed <= 65
+
+
+def test_a_job_that_waited_long_for_its_teams_quota_still_has_all_its_time_for_a_machine(
+    kubernetes: Kubernetes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = kubernetes.create_namespaced_pod
+
+    def refused(*arguments: Any, **keywords: Any) -> Any:
+        if clock.passed < 1750:
+            error = ApiException(status=403, reason="Forbidden")
+            error.body = 'pods "clean" is forbidden: exceeded quota: q'
+            raise error
+        return create(*arguments, **keywords)
+
+    kubernetes.create_namespaced_pod = refused  # type: ignore[method-assign]
+    kubernetes.phase = lambda body: "Pending"
+    clock.at = [(1750 + 500, lambda: [kubernetes.bind(name) for name in kubernetes.pods] and None)]
+    task(kubernetes).execute(context())
+    assert 2250 <= clock.passed < 2270
+
+
 def test_a_lost_machine_is_no_reason_to_wait_as_long_as_the_author_said() -> None:
     error = JobFailed("p", Outcome(Cause.SPOT_RECLAIM, "taken back"), pool="spot-small", market="spot")
     told = CauseRetryPolicy(author=1).evaluate(error, 1, 13, context(1, Store()))
@@ -413,6 +520,52 @@ def test_airflow_reads_the_policy_and_all_retries_from_a_serialized_dag() -> Non
 
 
 # What is shared, and what is read of machines.
+
+
+def lost_on(kubernetes: Kubernetes, **ended: Any) -> JobFailed:
+    def script(name: str) -> None:
+        kubernetes.end(name, "Failed", 143, "Error")
+        pod = kubernetes.pods[name]
+        pod.status.reason, pod.status.message = ended.get("reason"), ended.get("message")
+        pod.status.conditions = ended.get("conditions")
+        Watch.last = kubernetes.json(name)
+
+    kubernetes.script = script
+    return failed(task(kubernetes, market=ended.get("market")))
+
+
+def test_only_a_spot_pool_that_lost_machines_is_told_so(kubernetes: Kubernetes) -> None:
+    shut_down = {
+        "reason": "Terminated",
+        "message": "Pod was terminated in response to imminent node shutdown.",
+    }
+    preempted = [client.V1PodCondition(type="DisruptionTarget", status="True", reason="PreemptionByScheduler")]
+
+    def told() -> dict[str, int]:
+        return {pool: len(each.reclaims) for pool, each in Breakers(kubernetes, "ns").read().items()}  # type: ignore[arg-type]
+
+    assert lost_on(kubernetes, conditions=preempted).cause is Cause.EVICTED
+    assert lost_on(kubernetes, market="on-demand", **shut_down).cause is Cause.NODE_LOST
+    assert set(told().values()) == {0}
+    assert lost_on(kubernetes, market="spot", **shut_down).cause is Cause.SPOT_RECLAIM
+    assert told() == {"on-demand-small": 0, "spot-small": 1}
+
+
+def test_a_pool_that_is_tried_again_is_tried_by_one_attempt_also_where_two_read_it_at_the_same_moment(
+    kubernetes: Kubernetes, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breakers = Breakers(kubernetes, "ns")  # type: ignore[arg-type]
+    breakers.tell("spot-small", Breaker.failed)
+    clock.now += OPEN_SECONDS
+    first, second = task(kubernetes), task(kubernetes)
+    first._context = second._context = context()
+    launches = [each._prepared(context()) for each in (first, second)]
+    assert all(each.rung.is_probe for each in launches)
+    launches[0].first()
+    kubernetes.pods.clear()
+    launches[1].first()
+    assert [pools_of(body) for body in kubernetes.bodies] == [["spot-small"], ["on-demand-small"]]
+    assert "Another attempt tries spot-small (spot)" in capsys.readouterr().out
 
 
 def test_breakers_are_shared_and_what_others_wrote_meanwhile_is_kept(kubernetes: Kubernetes) -> None:

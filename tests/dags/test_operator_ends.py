@@ -84,6 +84,24 @@ def test_a_stopped_task_is_never_a_success(kubernetes: Kubernetes, pod_ends_as: 
     assert kubernetes.deleted == kubernetes.created
 
 
+@pytest.mark.parametrize("when", ["before its pod is made", "before the answer"])
+def test_a_task_whose_time_is_up_before_it_saw_its_pod_is_timed_out_and_leaves_none(
+    kubernetes: Kubernetes, when: str
+) -> None:
+    create = kubernetes.create_namespaced_pod
+
+    def overtime(*arguments: Any, **keywords: Any) -> None:
+        if when == "before the answer":
+            create(*arguments, **keywords)
+        raise AirflowTaskTimeout("Timeout")
+
+    kubernetes.create_namespaced_pod = overtime  # type: ignore[method-assign]
+    error = failed(task(kubernetes, execution_timeout=datetime.timedelta(seconds=1)))
+    assert error.cause is Cause.TIMED_OUT
+    assert "it ran longer than its execution_timeout of 0:00:01" in error.message
+    assert kubernetes.pods == {}
+
+
 def test_a_stopped_task_is_no_success_where_cleaning_up_is_all_that_is_left(kubernetes: Kubernetes) -> None:
     operator = task(kubernetes)
     operator.pod = kubernetes.put("p")

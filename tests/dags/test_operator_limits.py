@@ -231,6 +231,19 @@ def test_where_others_are_always_faster_it_ends_with_the_conflict(kubernetes: Ku
     assert len(tries) == WRITES
 
 
+def test_a_job_whose_budget_is_used_up_as_it_moves_up_the_ladder_says_so(
+    kubernetes: Kubernetes, clock: Clock, budgeted: Callable[..., None]
+) -> None:
+    budgeted()
+    spent(kubernetes, 1)
+    kubernetes.phase = lambda body: "Pending"
+    clock.at = [(40, lambda: spent(kubernetes, 11))]
+    error = failed(task(kubernetes))
+    assert error.cause is Cause.UNSCHEDULABLE
+    assert error.message.startswith("over its budget: ")
+    assert kubernetes.pods == {}
+
+
 # Overrides.
 
 

@@ -60,8 +60,8 @@ class ApplicationPodManager(JobPodManager):
                     refused = ApiException(status=403, reason="Forbidden")
                     refused.body = message
                     raise refused  # as where the job's pod itself is refused: the task waits for its team's other jobs
-                words = f"the spark-operator could not start its driver: {message}"
-                raise JobFailed(name, Outcome(Cause.UNKNOWN, words))
+                end = Outcome(Cause.UNKNOWN, f"the spark-operator could not start its driver: {message}")
+                raise JobFailed(name, end)
             if time.time() >= give_up:
                 self.delete_pod(pod)
                 words = f"no driver's pod after {self.applications.seconds:.0f} s, state {state or 'none'!r}"

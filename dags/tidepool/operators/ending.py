@@ -18,7 +18,7 @@ from kubernetes.client.exceptions import ApiException
 from tidepool.objects import is_over
 from tidepool.operators import evidence
 from tidepool.operators.pod_manager import GONE_STATUS
-from tidepool.outcome import STOPPING_SIGNALS, VERDICT, VERDICTS, Cause, Outcome, Seen, conclude
+from tidepool.outcome import STOPPING_SIGNALS, VERDICT, VERDICTS, Cause, JobFailed, Outcome, Seen, conclude
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,11 @@ def of_error(
     if clock is not None and found.cause is not Cause.OK:
         return Outcome(found.cause, f"{clock}; {found.message}")
     return found
+
+
+def told(error: BaseException) -> JobFailed | None:
+    """The end that was known before the stock operator, cleaning up after it, raised an error of its own."""
+    return next((link for link in _chain(error) if isinstance(link, JobFailed)), None)
 
 
 def write(api: CoreV1Api, pod: V1Pod, cause: Cause) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 
 from kubernetes.client import CoreV1Api
 from kubernetes.client.exceptions import ApiException
 
+from tidepool.capacity import Pool, pool_of
 from tidepool.objects import Object
 from tidepool.operators.pod_manager import GONE_STATUS
 
@@ -36,6 +38,14 @@ def machine(api: CoreV1Api, pod: Object) -> tuple[Object | None, bool]:
         str((pod["status"] or {}).get("startTime") or ""),
     )
     return (None, True) if bound and born > bound else (node, False)
+
+
+def pool(api: CoreV1Api, pod: Object, pools: Sequence[Pool]) -> str:
+    """The pool, of those that the pod may be on, whose machine it has; empty where that cannot be read."""
+    if len(pools) == 1:
+        return pools[0].name
+    node, _ = machine(api, pod)
+    return pool_of((node.get("metadata") or {}).get("labels") or {}, pools) if node is not None else ""
 
 
 def events(api: CoreV1Api, pod: Object) -> list[Object]:

@@ -33,7 +33,7 @@ from tidepool.operators.arguments import NO_POOL, REFUSED, RETRIES
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.budget_gate import BudgetGate, OverBudgetError
 from tidepool.operators.launch import Launch, Limits
-from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, delete_once, outlast
+from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, delete_once, is_over_quota, outlast
 from tidepool.operators.pod_watch import PodWatch
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
 from tidepool.outcome import Cause, JobFailed, Outcome, Seen, conclude
@@ -86,6 +86,7 @@ class JobPodOperator(KubernetesPodOperator):
     # What only an attempt knows. Here, as Airflow takes its time over each attribute that an operator sets, and a DAG
     # file with a thousand operators is parsed every half minute.
     _attempt = 0
+    _landed = ""
     _waits = False
     _launch: Launch | None = None
     _rung: Rung | None = None
@@ -292,7 +293,7 @@ class JobPodOperator(KubernetesPodOperator):
             pod = reattach.takeover(
                 self.client, self.pod_manager, namespace, selector, self._give_up, self._is_to_be_told
             )
-        if pod is None:
+        if pod is None or not self._launch.adopt(pod, self._job_pools()):
             while self._waits:
                 self._check_killed()
                 time.sleep(WAIT_SECONDS)
@@ -300,7 +301,7 @@ class JobPodOperator(KubernetesPodOperator):
                 self.pod_request_obj = None  # it was for where the attempt would have gone without the wait
             return self._launch.first()
         self.log.info("Going on with pod %s of an earlier attempt", pod.metadata.name)
-        self._rung = self._launch.adopt(pod)
+        self._rung = self._launch.rung
         reattach.claim(self.client, pod, context["ti"].try_number)
         return self._follow(pod)
 
@@ -346,11 +347,12 @@ class JobPodOperator(KubernetesPodOperator):
 
     def execute(self, context: Any) -> Any:
         """Run the job to its end; raises JobFailed with the cause unless that is good."""
+        self._context = context
         self._attempt = context["ti"].try_number
-        self._launch = self._prepared(context)
         return self._concluded(lambda: self._executed(context), context)
 
     def _executed(self, context: Any) -> Any:
+        self._launch = self._prepared(context)
         try:
             return super().execute(context)
         except _OverAlready as over:
@@ -437,7 +439,6 @@ class JobPodOperator(KubernetesPodOperator):
 
     def _prepared(self, context: Any) -> Launch:
         """This attempt's size and ladder, after what ended those before it; the log says what is different."""
-        self._context = context
         size_overrides.take(self, context)
         capacity = size_overrides.offered(self)
         self._attempts = remembered(context) or []
@@ -523,12 +524,12 @@ class JobPodOperator(KubernetesPodOperator):
                 self.pod = None  # it is not this task's to delete
                 raise
             except ApiException as error:
-                body = str(error.body or "")
-                if "exceeded quota" not in body:
+                if not is_over_quota(error):
                     raise
                 if time.time() >= deadline:
-                    raise self._failed(Outcome(Cause.UNSCHEDULABLE, f"the team's quota is used up: {body}")) from error
-                self.log.info("Waiting for the team's quota: %s", body)
+                    found = Outcome(Cause.UNSCHEDULABLE, f"the team's quota is used up: {error.body}")
+                    raise self._failed(found) from error
+                self.log.info("Waiting for the team's quota: %s", error.body)
             self._check_killed()
             time.sleep(QUOTA_SECONDS)
 
@@ -582,7 +583,11 @@ class JobPodOperator(KubernetesPodOperator):
                 raise
         except AirflowSkipException:
             raise
-        except (AirflowException, ApiException, HTTPError) as error:
+        except (AirflowException, AirflowTaskTimeout, ApiException, HTTPError) as error:
+            if isinstance(error, AirflowTaskTimeout) and self.pod is not None:
+                self._delete_unseen(self.pod)
+            if not self._killed and (told := ending.told(error)) is not None:
+                raise told from None
             found = ending.of_stop(context) if self._killed else self._outcome(error)
             if found is None:
                 raise
@@ -598,16 +603,25 @@ class JobPodOperator(KubernetesPodOperator):
             raise self._failed(ending.of_stop(context))
         return returned
 
+    def _delete_unseen(self, pod: V1Pod) -> None:
+        """Delete a pod whose task's time was up before it was seen: the stock operator leaves it to `on_kill`, which
+        Airflow calls only for a timeout that comes through to it.
+        """
+        try:
+            self.pod_manager.delete_pod(pod)
+        except (ApiException, HTTPError) as error:
+            self.log.warning("Pod %s could not be deleted: %s", pod.metadata.name, error)
+
     def _failed(self, found: Outcome) -> JobFailed:
         """The exception for an end, with what the next attempt has to know of this one."""
         pool = self._pool()
         # A worker that has to go says nothing of the pool.
         where = {} if found is ending.WORKER_STOPPED else {"pool": pool.name, "market": pool.market}
-        if where and found.cause in retries.PLATFORM and self.pod is not None:
+        if where and found.cause in ladder.LOSSES and pool.market == "spot" and self.pod is not None:
             self.breakers.tell(pool.name, Breaker.lost)
         if found.cause is Cause.OUT_OF_MEMORY:
             size_overrides.roll_back(self, self._context, self._memory())
-        largest = ladder.largest(self.job, size_overrides.offered(self))
+        largest = ladder.largest(self.job, size_overrides.offered(self), self.placement.cores)
         return JobFailed(self._pod_name(), found, memory_bytes=self._memory(), largest_bytes=largest, **where)
 
     def _memory(self) -> int:
@@ -620,11 +634,23 @@ class JobPodOperator(KubernetesPodOperator):
         return self.placement.memory_bytes
 
     def _pool(self) -> Pool:
-        """Where the pod is or was, as far as is known."""
+        """Where the pod is or was, as far as is known: by its launch, else by its machine, else where it was to go."""
         pools = self._rung.pools if self._rung is not None else self.placement.pools
+        if not self._landed:
+            self._landed = self._launch.landed if self._launch is not None else self._landed_deferred()
         labels = self.pod.metadata.labels if self.pod is not None else None
-        name = (self._launch.landed if self._launch else "") or (labels or {}).get(capacity_document.POOL_LABEL)
-        return next((pool for pool in pools if pool.name == name), pools[0])
+        name = self._landed or (labels or {}).get(capacity_document.POOL_LABEL)
+        return next((pool for pool in (*pools, *self._job_pools()) if pool.name == name), pools[0])
+
+    def _landed_deferred(self) -> str:
+        """The pool whose machine a pod got while its task was deferred."""
+        pod, pools = self._last_seen(), self._job_pools()
+        if pod is None:
+            return ""
+        return evidence.pool(self.client, pod, pods.may_land_on(pod, pools) or pools)
+
+    def _job_pools(self) -> tuple[Pool, ...]:
+        return tuple(pool for pool in capacity_document.load().pools.values() if pool.jobs)
 
     def _outcome(self, error: BaseException) -> Outcome | None:
         """How the pod ended, if that is what the error is about."""

@@ -12,14 +12,15 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeout
 from kubernetes.client import ApiClient, CoreV1Api, V1Pod
 
 from tidepool import ladder
-from tidepool.capacity import POOL_LABEL, pool_of
+from tidepool.capacity import Pool
 from tidepool.ladder import Breaker, Clocks, Journey, Rung, Stage, Stuck
 from tidepool.objects import Object
-from tidepool.operators import evidence
+from tidepool.operators import ending, evidence
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.pod_manager import JobPodManager
 from tidepool.operators.reattach import await_gone
-from tidepool.outcome import Cause, outcome
+from tidepool.outcome import Cause, JobFailed, outcome
+from tidepool.pod import may_land_on
 
 MOST_REFUSALS = 5
 """So often machines may refuse the pod before it ran, as where the scheduler is faster than a kubelet's accounts."""
@@ -29,7 +30,10 @@ EVENT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Limits:
-    """clocks: of each pod. schedule_seconds: for a machine, all rungs together. interval: between two looks."""
+    """clocks: of each pod. schedule_seconds: for a machine, all rungs together. interval: between two looks.
+
+    What a pod waits for before it is made, such as a budget or its team's quota, has clocks of its own.
+    """
 
     clocks: Clocks
     schedule_seconds: float
@@ -57,14 +61,14 @@ class Launch:
         self._api = api
         self._manager = manager
         self._breakers = breakers
-        self._rungs = rungs
+        self._rungs = list(rungs)
         self._create = create
         self._limits = limits
         self._log = log
         self._container = container
         self._log_events = log_events
         self.landed = ""
-        self._began = time.time()
+        self._began = 0.0
         self._step = 0
         self._refusals = 0
         self._told: set[str] = set()
@@ -82,15 +86,26 @@ class Launch:
 
     def first(self) -> V1Pod:
         """Make the first pod."""
+        self._began = time.time()
         return self._enter()
 
-    def adopt(self, pod: V1Pod) -> Rung:
-        """Go on from the rung of a pod that an earlier attempt made; the first, where that is none of this ladder."""
-        name = (pod.metadata.labels or {}).get(POOL_LABEL)
+    def adopt(self, pod: V1Pod, pools: Sequence[Pool]) -> bool:
+        """Go on from the rung of a pod that an earlier attempt made. pools: that there are.
+
+        False where it waits for a machine where this attempt would not go: then it is deleted.
+        """
+        self._began = time.time()
+        seen: Object = ApiClient().sanitize_for_serialization(pod)
+        allowed = may_land_on(seen, pools)
+        names = {pool.name for pool in allowed}
         for step, rung in enumerate(self._rungs):
-            if [pool.name for pool in rung.pools] == [name]:
+            if {pool.name for pool in rung.pools} == names:
                 self._step = step
-        return self.rung
+                return True
+        if not seen["spec"].get("nodeName") and ladder.stage(seen, ()) is not Stage.STARTED and self._remove(pod):
+            return False
+        self._rungs.insert(0, Rung(allowed or self._rungs[-1].pools, "an earlier attempt's pod is there"))
+        return True
 
     def run(self, pod: V1Pod, until_last: bool = False) -> V1Pod:
         """Wait until the pod has started; where it is stuck, go on with one on the next rung. Returns the last one.
@@ -105,9 +120,13 @@ class Launch:
             pod = self._next(pod, problem)
 
     def _enter(self) -> V1Pod:
-        if self.rung.is_probe and len(self.rung.pools) == 1:
-            self._breakers.tell(self.rung.pools[0].name, Breaker.probed)
-        return self._create(self.rung)
+        asked = time.time()
+        while self.rung.is_probe and not self._breakers.probe(self.rung.pools[0].name) and not self.is_last:
+            self._log.info("Another attempt tries %s", self.rung.name)
+            self._step += 1
+        pod = self._create(self.rung)
+        self._began += time.time() - asked
+        return pod
 
     def _wait(self, pod: V1Pod, until_last: bool) -> Stuck | None:
         """Why the pod is not to be waited for any longer; None once it has started."""
@@ -144,18 +163,29 @@ class Launch:
 
     def _next(self, pod: V1Pod, problem: Stuck) -> V1Pod:
         """Delete the pod, be sure that it is gone, make one on the next rung. The same pod if it got on meanwhile."""
-        stuck = self._found or pod
-        if not self._manager.delete_unchanged(stuck):
+        if not self._remove(self._found or pod):
             return pod
         self._log.info("No machine on %s: %s", self.rung.name, problem.why)
-        if not await_gone(self._manager, stuck):
-            raise PodLaunchTimeoutException(f"pod {pod.metadata.name} was deleted, and does not go away")
         if not problem.is_full and len(self.rung.pools) == 1:
             self._breakers.tell(self.rung.pools[0].name, Breaker.failed)
         if not self.is_last:
             self._step += 1
         self._log.info("Next: %s: %s", self.rung.name, self.rung.why)
         return self._enter()
+
+    def _remove(self, stuck: V1Pod) -> bool:
+        """Delete a pod as it was read, and wait until it is gone; false where it has got on meanwhile.
+
+        One that a later attempt took over is that one's, and this attempt a leftover: it ends.
+        """
+        name = stuck.metadata.name
+        if self._manager.leaves(stuck):
+            raise JobFailed(name, ending.WORKER_STOPPED)
+        if not self._manager.delete_unchanged(stuck):
+            return False
+        if not await_gone(self._manager, stuck):
+            raise PodLaunchTimeoutException(f"pod {name} was deleted, and does not go away")
+        return True
 
     def _refused(self, seen: Object) -> Stuck | None:
         """A pod that left Pending runs, or was refused by its machine: that one never ran, and is asked for again."""
@@ -189,11 +219,7 @@ class Launch:
 
     def _pool(self, seen: Object) -> str:
         """The pool whose machine the pod got: known, or read from the machine."""
-        if len(self.rung.pools) > 1:
-            node, _ = evidence.machine(self._api, seen)
-            if name := pool_of(((node or {}).get("metadata") or {}).get("labels") or {}, self.rung.pools):
-                return name
-        return self.rung.pools[0].name
+        return evidence.pool(self._api, seen, self.rung.pools) or self.rung.pools[0].name
 
     def _tell(self, events: Sequence[Object]) -> None:
         for event in events:

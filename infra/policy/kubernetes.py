@@ -28,6 +28,9 @@ TEAM_NAMESPACE = re.compile(r"tidepool-.+")
 POOL_LABEL, SYSTEM_POOL = "tidepool.dev/pool", "system"
 SYSTEM_TAINT = "CriticalAddonsOnly"
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+WATCH_JOBS = {"airflow": ("scheduler", "triggerer")}
+"""By chart, the parts that watch jobs, and that the chart itself lets the autoscaler end."""
+
 ENFORCE = "pod-security.kubernetes.io/enforce"
 INTERNAL = "service.beta.kubernetes.io/aws-load-balancer-scheme"
 
@@ -134,6 +137,22 @@ def _job_pods(resource: Resource) -> Iterator[str]:
             yield f"it tolerates {SYSTEM_TAINT}, the taint that keeps jobs off the machines of services"
 
 
+def _kept(resource: Resource) -> Iterator[str]:
+    """What keeps data or watches jobs: the autoscaler does not end it to save a machine."""
+    if resource.type == RELEASE:
+        values = resource.inputs.get("values") or {}
+        for path, value in leaves(values):
+            if (path[-1:] == ("safeToEvict",) and is_true(value)) or (
+                path[-1:] == (SAFE_TO_EVICT,) and value != "false"
+            ):
+                yield f"{'.'.join(path)} is {value}: the autoscaler may end it to save a machine"
+        for part in WATCH_JOBS.get(str(resource.inputs.get("chart") or "").rpartition("/")[2], ()):
+            if (values.get(part) or {}).get("safeToEvict") is None:
+                yield f"{part}.safeToEvict is not false, which the chart takes for true: jobs lose who watches them"
+    elif (_metadata(pod_of(resource)).get("annotations") or {}).get(SAFE_TO_EVICT) != "false":
+        yield f"the autoscaler may end a server with its data: annotation {SAFE_TO_EVICT} is not false"
+
+
 def _accounts(resource: Resource) -> Iterator[str]:
     if (
         TEAM_NAMESPACE.fullmatch(_namespace(resource))
@@ -206,6 +225,12 @@ RULES = (
         _config_secrets,
     ),
     Rule("job-pods", "Jobs are not evicted, and stay off the machines of services.", WORKLOADS, _job_pods),
+    Rule(
+        "kept-pods",
+        "The autoscaler ends no server that keeps data or watches jobs.",
+        {"kubernetes:apps/v1:StatefulSet", RELEASE},
+        _kept,
+    ),
     Rule("no-tokens-for-jobs", "Jobs get no token.", {"kubernetes:core/v1:ServiceAccount"}, _accounts),
     Rule("namespaces", "Namespaces enforce a Pod Security level.", {NAMESPACE}, _namespaces),
     Rule("no-public-services", "No Service opens a way in from outside.", {"kubernetes:core/v1:Service"}, _services),

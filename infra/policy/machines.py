@@ -8,8 +8,12 @@ from infra.policy.names import (
     BUCKET,
     CLUSTERS,
     DATABASE,
+    DATABASE_CLUSTER,
     ENVIRONMENT,
+    FILE_SYSTEM,
     GROUP,
+    INSTANCES,
+    LAUNCH_CONFIGURATION,
     NODE_GROUP,
     OWNER,
     POOL,
@@ -26,7 +30,6 @@ TAGGED = frozenset(
         "aws:ec2/defaultSecurityGroup:DefaultSecurityGroup",
         "aws:ec2/eip:Eip",
         "aws:ec2/flowLog:FlowLog",
-        "aws:ec2/instance:Instance",
         "aws:ec2/internetGateway:InternetGateway",
         "aws:ec2/natGateway:NatGateway",
         "aws:ec2/routeTable:RouteTable",
@@ -35,6 +38,7 @@ TAGGED = frozenset(
         "aws:ec2/vpc:Vpc",
         "aws:ec2/vpcEndpoint:VpcEndpoint",
         "aws:ecr/repository:Repository",
+        "aws:eks/accessEntry:AccessEntry",
         "aws:eks/addon:Addon",
         "aws:eks/podIdentityAssociation:PodIdentityAssociation",
         "aws:iam/instanceProfile:InstanceProfile",
@@ -48,7 +52,10 @@ TAGGED = frozenset(
         "aws:vpc/securityGroupIngressRule:SecurityGroupIngressRule",
         BUCKET,
         DATABASE,
+        DATABASE_CLUSTER,
+        FILE_SYSTEM,
         *CLUSTERS,
+        *INSTANCES,
     }
 )
 """Types that must say whose they are. Machines must say more: see POOLED."""
@@ -86,15 +93,35 @@ def _disks(resource: Resource) -> Iterator[str]:
                 yield "a volume of its machines is not encrypted"
             if disk.get("volumeType") != "gp3":
                 yield f"a volume of its machines is {disk.get('volumeType')}, not gp3, which is faster for less"
-    elif resource.type == DATABASE:
+    elif resource.type in INSTANCES:
+        root = resource.inputs.get("rootBlockDevice")
+        if root is None and resource.inputs.get("launchTemplate") is None:
+            yield "it leaves the root volume to the AMI, which does not encrypt it"
+        disks = [*([] if root is None else [root]), *listed(resource.inputs.get("ebsBlockDevices"))]
+        if not all(is_true(disk.get("encrypted")) for disk in disks):
+            yield "a volume of it is not encrypted"
+    elif resource.type in (DATABASE, DATABASE_CLUSTER):
         if not is_true(resource.inputs.get("storageEncrypted")):
             yield "its storage is not encrypted"
     elif not is_true(resource.inputs.get("encrypted")):
         yield "it is not encrypted"
 
 
-def _metadata(template: Resource) -> Iterator[str]:
-    options = template.inputs.get("metadataOptions") or {}
+def _template(resource: Resource) -> Iterator[str]:
+    """Disks and metadata are what a launch template says; without one EKS and the AMI decide."""
+    if resource.type == NODE_GROUP and resource.inputs.get("launchTemplate") is None:
+        yield "it has no launch template: its disks are not encrypted, and its machines answer without a token (IMDSv1)"
+    if resource.type == GROUP and resource.inputs.get("launchConfiguration"):
+        yield "it has a launch configuration, which AWS no longer develops; take a launch template"
+    if resource.type == LAUNCH_CONFIGURATION:
+        yield "AWS no longer develops launch configurations; take a launch template"
+
+
+def _metadata(machines: Resource) -> Iterator[str]:
+    options = machines.inputs.get("metadataOptions")
+    if machines.type in INSTANCES and options is None and machines.inputs.get("launchTemplate") is not None:
+        return
+    options = options or {}
     if options.get("httpTokens") != "required":
         yield "its machines answer metadata requests without a token (IMDSv1)"
     if options.get("httpPutResponseHopLimit") != 1:
@@ -126,10 +153,26 @@ RULES = (
     Rule(
         "no-public-address",
         "No machine, subnet or database has a public address.",
-        {TEMPLATE, "aws:ec2/instance:Instance", "aws:ec2/subnet:Subnet", DATABASE},
+        {TEMPLATE, LAUNCH_CONFIGURATION, "aws:ec2/subnet:Subnet", DATABASE, *INSTANCES},
         _public,
     ),
-    Rule("encrypted-disks", "Every disk is encrypted.", {TEMPLATE, "aws:ebs/volume:Volume", DATABASE}, _disks),
-    Rule("metadata-tokens", "Machines answer metadata requests with a token only (IMDSv2).", {TEMPLATE}, _metadata),
+    Rule(
+        "encrypted-disks",
+        "Every disk is encrypted.",
+        {TEMPLATE, "aws:ebs/volume:Volume", FILE_SYSTEM, DATABASE, DATABASE_CLUSTER, *INSTANCES},
+        _disks,
+    ),
+    Rule(
+        "metadata-tokens",
+        "Machines answer metadata requests with a token only (IMDSv2).",
+        {TEMPLATE, *INSTANCES},
+        _metadata,
+    ),
+    Rule(
+        "launch-templates",
+        "Machines of a group have a launch template, which the rules about disks and metadata look at.",
+        {NODE_GROUP, GROUP, LAUNCH_CONFIGURATION},
+        _template,
+    ),
     Rule("tags", "Everything says whose it is; machines also which pool.", TAGGED | POOLED | {GROUP}, _tags),
 )

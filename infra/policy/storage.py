@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from infra.policy.iam import statements
 from infra.policy.names import BUCKET, BUCKET_POLICY, CLUSTERS, DATABASE, ENVIRONMENT, PRODUCTION
-from infra.policy.rule import Resource, Rule, StackRule, is_true, listed
+from infra.policy.rule import Resource, Rule, StackRule, is_true
 
 HOLD_DATA = frozenset({BUCKET, DATABASE, "aws:kms/key:Key", *CLUSTERS})
 
@@ -20,14 +20,6 @@ def _bucket_access(resource: Resource) -> Iterator[str]:
 def _bucket_versions(resource: Resource) -> Iterator[str]:
     if (resource.inputs.get("versioningConfiguration") or {}).get("status") != "Enabled":
         yield "old versions of its objects are not kept"
-
-
-def _bucket_grants(resource: Resource) -> Iterator[str]:
-    for statement in statements(resource.inputs.get("policy") or {}):
-        principal = statement.get("Principal")
-        everybody = principal == "*" or (isinstance(principal, Mapping) and "*" in listed(principal.get("AWS")))
-        if statement.get("Effect") == "Allow" and everybody:
-            yield "it lets everybody in"
 
 
 def _buckets(resources: Sequence[Resource]) -> Iterator[tuple[Resource, str]]:
@@ -100,7 +92,6 @@ RULES = (
         {"aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock"},
         _bucket_access,
     ),
-    Rule("bucket-grants", "No bucket lets everybody in.", {BUCKET_POLICY}, _bucket_grants),
     Rule(
         "bucket-versions",
         "Buckets keep old versions.",

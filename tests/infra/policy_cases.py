@@ -108,7 +108,50 @@ GOOD: dict[str, dict[str, Any]] = {
         "encryptionConfig": {"resources": ["secrets"]},
         "tags": OWN,
     },
-    "aws:eks/nodeGroup:NodeGroup": {"tags": POOLED},
+    "aws:eks/nodeGroup:NodeGroup": {"tags": POOLED, "launchTemplate": {"id": "lt-1", "version": "1"}},
+    "aws:ec2/instance:Instance": {
+        "metadataOptions": {"httpTokens": "required", "httpPutResponseHopLimit": 1.0},
+        "rootBlockDevice": {"encrypted": True},
+        "ebsBlockDevices": [{"encrypted": True}],
+        "tags": OWN,
+    },
+    "aws:efs/fileSystem:FileSystem": {"encrypted": True, "tags": OWN},
+    "aws:rds/cluster:Cluster": {"storageEncrypted": True, "tags": OWN},
+    "aws:iam/policy:Policy": {
+        "policy": policy(
+            {
+                "Effect": "Allow",
+                "Action": "autoscaling:SetDesiredCapacity",
+                "Resource": "arn:aws:autoscaling:us-east-1:*:autoScalingGroup:*:autoScalingGroupName/*",
+                "Condition": {"StringEquals": {"aws:ResourceTag/owner": "data"}},
+            },
+            {"Effect": "Allow", "Action": "iam:PassRole", "Resource": "arn:aws:iam::123456789012:role/tidepool-*"},
+            {"Effect": "Allow", "Action": "logs:PutLogEvents", "Resource": "arn:aws:logs:*:*:log-group:/aws/vpc:*"},
+            {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "arn:aws:sqs:*:*:notices"},
+        ),
+        "tags": OWN,
+    },
+    "aws:iam/userPolicy:UserPolicy": {"policy": allow(["s3:GetObject"], "arn:aws:s3:::lake/*")},
+    "aws:iam/groupPolicy:GroupPolicy": {"policy": allow(["s3:GetObject"], "arn:aws:s3:::lake/*")},
+    "aws:iam/policyAttachment:PolicyAttachment": {"policyArn": "arn:aws:iam::123456789012:policy/readers"},
+    "aws:iam/rolePolicyAttachmentsExclusive:RolePolicyAttachmentsExclusive": {
+        "policyArns": ["arn:aws:iam::aws:policy/AmazonEKS_CNI_Policy"]
+    },
+    "aws:sqs/queuePolicy:QueuePolicy": {
+        "policy": policy(
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": "events.amazonaws.com"},
+                "Action": "sqs:SendMessage",
+                "Condition": {"ArnEquals": {"aws:SourceArn": "arn:aws:events:us-east-1:123456789012:rule/spot"}},
+            },
+            {"Effect": "Deny", "Principal": "*", "Action": "sqs:*"},
+        )
+    },
+    "aws:ecr/repositoryPolicy:RepositoryPolicy": {
+        "policy": allow("ecr:BatchGetImage", None, Principal={"AWS": "arn:aws:iam::123456789012:root"})
+    },
+    "aws:kms/keyPolicy:KeyPolicy": {"policy": allow("kms:*", "*", Principal={"AWS": "arn:aws:iam::123456789012:root"})},
     "aws:ecr/repository:Repository": {
         "imageTagMutability": "IMMUTABLE",
         "imageScanningConfiguration": {"scanOnPush": True},
@@ -116,6 +159,7 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "aws:cloudwatch/logGroup:LogGroup": {"retentionInDays": 90.0, "tags": OWN},
     "kubernetes:apps/v1:Deployment": deployment(),
+    "kubernetes:apps/v1:StatefulSet": deployment(pod_metadata={"annotations": {LATE: "false"}}),
     "kubernetes:core/v1:Pod": job(),
     "kubernetes:helm.sh/v3:Release": {
         "version": "1.2.3",
@@ -150,6 +194,9 @@ EKS = "eks:index:Cluster"
 DEPLOYMENT = "kubernetes:apps/v1:Deployment"
 POD = "kubernetes:core/v1:Pod"
 RELEASE = "kubernetes:helm.sh/v3:Release"
+INSTANCE = "aws:ec2/instance:Instance"
+STATEFUL_SET = "kubernetes:apps/v1:StatefulSet"
+QUEUE_POLICY = "aws:sqs/queuePolicy:QueuePolicy"
 ROLE_POLICY = "aws:iam/rolePolicy:RolePolicy"
 CONFIG_MAP = "kubernetes:core/v1:ConfigMap"
 BAD: list[tuple[str, str, dict[str, Any], str]] = [
@@ -168,6 +215,16 @@ BAD: list[tuple[str, str, dict[str, Any], str]] = [
     ),
     ("encrypted-disks", DATABASE, {"storageEncrypted": False}, "storage is not encrypted"),
     ("encrypted-disks", "aws:ebs/volume:Volume", {"encrypted": None}, "it is not encrypted"),
+    ("encrypted-disks", INSTANCE, {"rootBlockDevice": None}, "leaves the root volume to the AMI"),
+    ("encrypted-disks", INSTANCE, {"rootBlockDevice": {"volumeType": "gp3"}}, "a volume of it is not encrypted"),
+    ("encrypted-disks", INSTANCE, {"ebsBlockDevices": [{"encrypted": False}]}, "a volume of it is not encrypted"),
+    ("encrypted-disks", "aws:efs/fileSystem:FileSystem", {"encrypted": False}, "it is not encrypted"),
+    ("encrypted-disks", "aws:rds/cluster:Cluster", {"storageEncrypted": None}, "storage is not encrypted"),
+    ("metadata-tokens", INSTANCE, {"metadataOptions": {"httpPutResponseHopLimit": 1}}, "IMDSv1"),
+    ("metadata-tokens", INSTANCE, {"metadataOptions": None}, "IMDSv1"),
+    ("no-public-address", INSTANCE, {"associatePublicIpAddress": True}, "a public address"),
+    ("launch-templates", "aws:eks/nodeGroup:NodeGroup", {"launchTemplate": None}, "disks are not encrypted"),
+    ("launch-templates", "aws:autoscaling/group:Group", {"launchConfiguration": "old"}, "take a launch template"),
     ("metadata-tokens", TEMPLATE, {"metadataOptions": None}, "IMDSv1"),
     ("metadata-tokens", TEMPLATE, {"metadataOptions": {"httpTokens": "required", "httpPutResponseHopLimit": 2}}, "hop"),
     (
@@ -193,8 +250,88 @@ BAD: list[tuple[str, str, dict[str, Any], str]] = [
         "every resource is allowed for s3:GetObject",
     ),
     ("no-wildcard-iam", ROLE_POLICY, {"policy": allow("sns:Publish", "arn:aws:sns:us-east-1:123456789012:*")}, "sns:"),
+    *(
+        ("no-wildcard-iam", kind, {"policy": allow(action, resource)}, f"{resource} names no resource")
+        for kind, action, resource in (
+            (ROLE_POLICY, "s3:GetObject", "arn:aws:s3:::*/*"),
+            (ROLE_POLICY, "s3:GetObject", "arn:aws:s3:::*"),
+            (ROLE_POLICY, "s3:GetObject", "arn:aws:*"),
+            (ROLE_POLICY, "s3:GetObject", "arn:*:s3:::?*/raw/x"),
+            (ROLE_POLICY, "iam:PassRole", "arn:aws:iam::123456789012:role/*"),
+            (ROLE_POLICY, "iam:PassRole", "arn:aws:iam::*:*"),
+            (ROLE_POLICY, "ec2:TerminateInstances", "arn:aws:ec2:us-east-1:123456789012:instance/*"),
+            (ROLE_POLICY, "secretsmanager:GetSecretValue", "arn:aws:secretsmanager:*:*:secret:*"),
+            (ROLE_POLICY, "kms:Decrypt", "arn:aws:*:*:*:key/x"),
+            ("aws:iam/userPolicy:UserPolicy", "iam:PassRole", "arn:aws:iam::123456789012:role/*"),
+            ("aws:iam/groupPolicy:GroupPolicy", "iam:PassRole", "arn:aws:iam::123456789012:role/*"),
+            ("aws:iam/policy:Policy", "iam:PassRole", "arn:aws:iam::123456789012:role/*"),
+        )
+    ),
+    (
+        "no-wildcard-iam",
+        ROLE_POLICY,
+        {
+            "policy": allow(
+                "iam:PassRole",
+                "arn:aws:iam::123456789012:role/*",
+                Condition={"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
+            )
+        },
+        "role/* names no resource",
+    ),
+    (
+        "no-wildcard-iam",
+        ROLE_POLICY,
+        {"policy": allow("s3:GetObject", "*", Condition={"StringEquals": {"aws:ResourceTag/a": "b"}})},
+        "every resource is allowed",
+    ),
+    ("no-wildcard-iam", ROLE_POLICY, {"policy": allow("s3:Get?bject", "arn:aws:s3:::lake/*")}, "Get?bject is a wild"),
     ("no-wildcard-iam", ROLE_POLICY, {"policy": policy({"Effect": "Allow", "NotAction": "iam:*"})}, "NotAction"),
     ("no-wildcard-iam", "aws:iam/role:Role", {"assumeRolePolicy": policy({"Principal": {"AWS": "*"}})}, "anybody may"),
+    (
+        "no-wildcard-iam",
+        "aws:iam/role:Role",
+        {"assumeRolePolicy": policy({"Effect": "Allow", "Principal": {"Federated": ["*"]}})},
+        "anybody may",
+    ),
+    (
+        "no-wildcard-iam",
+        "aws:iam/policyAttachment:PolicyAttachment",
+        {"policyArn": "arn:aws:iam::aws:policy/AdministratorAccess"},
+        "allows far more",
+    ),
+    (
+        "no-wildcard-iam",
+        "aws:iam/rolePolicyAttachmentsExclusive:RolePolicyAttachmentsExclusive",
+        {"policyArns": ["arn:aws:iam::aws:policy/PowerUserAccess"]},
+        "allows far more",
+    ),
+    ("grants", QUEUE_POLICY, {"policy": allow("sqs:SendMessage", "q", Principal={"AWS": ["*"]})}, "lets everybody in"),
+    ("grants", QUEUE_POLICY, {"policy": allow("sqs:SendMessage", "q", NotPrincipal={"AWS": "1"})}, "lets everybody in"),
+    (
+        "grants",
+        QUEUE_POLICY,
+        {"policy": allow("sqs:SendMessage", "q", Principal={"Service": "events.amazonaws.com"})},
+        "events.amazonaws.com may use it for any account",
+    ),
+    (
+        "grants",
+        QUEUE_POLICY,
+        {"policy": allow("sqs:*", "q", Principal={"AWS": "arn:aws:iam::123456789012:root"})},
+        "action sqs:* is a wildcard",
+    ),
+    (
+        "grants",
+        "aws:ecr/repositoryPolicy:RepositoryPolicy",
+        {"policy": allow("ecr:BatchGetImage", None, Principal="*")},
+        "lets everybody in",
+    ),
+    (
+        "grants",
+        "aws:kms/keyPolicy:KeyPolicy",
+        {"policy": allow("kms:Decrypt", "*", Principal={"AWS": "*"})},
+        "lets everybody in",
+    ),
     (
         "no-wildcard-iam",
         "aws:iam/rolePolicyAttachment:RolePolicyAttachment",
@@ -208,7 +345,7 @@ BAD: list[tuple[str, str, dict[str, Any], str]] = [
         "ignorePublicAcls is not true",
     ),
     (
-        "bucket-grants",
+        "grants",
         "aws:s3/bucketPolicy:BucketPolicy",
         {"policy": allow("s3:GetObject", "arn:aws:s3:::lake/*", Principal="*")},
         "lets everybody in",
@@ -295,6 +432,10 @@ BAD: list[tuple[str, str, dict[str, Any], str]] = [
     ("job-pods", POD, job(nodeSelector={"tidepool.dev/pool": "system"}), "selects the machines of services"),
     ("job-pods", POD, job(tolerations=[{"operator": "Exists"}]), "it tolerates CriticalAddonsOnly"),
     ("job-pods", POD, job(tolerations=[{"key": "CriticalAddonsOnly"}]), "it tolerates CriticalAddonsOnly"),
+    ("kept-pods", STATEFUL_SET, deployment(), "may end a server with its data"),
+    ("kept-pods", RELEASE, {"values": {"scheduler": {"safeToEvict": True}}}, "scheduler.safeToEvict is True"),
+    ("kept-pods", RELEASE, {"values": {"podAnnotations": {LATE: "true"}}}, "is true: the autoscaler may end it"),
+    ("kept-pods", RELEASE, {"chart": "oci://mirror/airflow"}, "triggerer.safeToEvict is not false"),
     ("no-tokens-for-jobs", "kubernetes:core/v1:ServiceAccount", {"automountServiceAccountToken": None}, "gets a token"),
     ("namespaces", "kubernetes:core/v1:Namespace", {"metadata": {"name": "x"}}, "enforces no Pod Security level"),
     ("no-public-services", "kubernetes:core/v1:Service", {"spec": {"type": "LoadBalancer"}}, "a way in from outside"),

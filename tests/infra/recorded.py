@@ -38,10 +38,14 @@ API_SERVER = {"server": "https://0123456789.gr7.us-east-1.eks.amazonaws.com", "c
 KUBECONFIG = {"clusters": [{"name": "cluster", "cluster": API_SERVER}]}
 
 OUTPUTS: dict[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
+    "aws:cloudwatch/logGroup:LogGroup": lambda name, inputs: {
+        "arn": f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:{inputs['name']}"
+    },
     "aws:ec2/eip:Eip": lambda name, inputs: {"allocationId": f"eipalloc-{name}"},
     "aws:ec2/launchTemplate:LaunchTemplate": lambda name, inputs: {"latestVersion": 1},
     "aws:ecr/repository:Repository": lambda name, inputs: {"repositoryUrl": f"{REGISTRY}/{inputs['name']}"},
     "aws:rds/instance:Instance": lambda name, inputs: {"endpoint": f"{inputs['identifier']}.rds.example:5432"},
+    "aws:s3/bucket:Bucket": lambda name, inputs: {"arn": f"arn:aws:s3:::{inputs['bucket']}"},
     "docker-build:index:Image": lambda name, inputs: {"ref": f"{inputs['tags'][0]}@sha256:{64 * '0'}"},
     "eks:index:Cluster": lambda name, inputs: {
         "clusterSecurityGroupId": "sg-cluster",
@@ -50,7 +54,7 @@ OUTPUTS: dict[str, Callable[[str, Mapping[str, Any]], dict[str, Any]]] = {
     "random:index/randomBytes:RandomBytes": lambda name, inputs: {"base64": "cmFuZG9t", "hex": "72616e646f6d"},
     "random:index/randomPassword:RandomPassword": lambda name, inputs: {"result": f"random-{name}"},
 }
-"""Outputs that no input gives, besides id, arn and name."""
+"""Outputs that no input gives, besides id, arn and name; ARNs where policies name something below them."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,24 @@ import pytest
 from infra.policy import pod_security, rules
 from infra.policy.rule import NotKnown, Partial, Resource, Violation
 from tests.infra import recorded
-from tests.infra.policy_cases import BAD, GOOD, LEVELS, OWN, ROLE_POLICY, allow, as_resource, partial
+from tests.infra.policy_cases import (
+    BAD,
+    GOOD,
+    LATE,
+    LEVELS,
+    OWN,
+    POD,
+    ROLE_POLICY,
+    STATEFUL_SET,
+    allow,
+    as_resource,
+    partial,
+)
 from tests.infra.recorded import Recorded
+from tidepool import capacity
+from tidepool import pod as pods
+from tidepool.job import Job
+from tidepool.sizing import place
 
 
 def found(kind: str, inputs: Mapping[str, Any], protect: bool = True) -> list[Violation]:
@@ -170,11 +186,14 @@ def test_no_stack_breaks_a_rule(stack: str) -> None:
     assert [str(each) for each in rules.violations(resources)] == []
 
 
+SPOILT = ("aws:", STATEFUL_SET)
+
+
 def spoilt(made: list[Recorded]) -> Iterator[tuple[str, list[Resource]]]:
     """Each stack once for each rule that the stack's own resources could break, with one of them broken."""
     for rule, kind, change, _ in BAD:
         for index, each in enumerate(made):
-            if each.typ == kind and kind.startswith("aws:") and each.inputs.get("tags", {}) is not None:
+            if each.typ == kind and kind.startswith(SPOILT) and each.inputs.get("tags", {}) is not None:
                 resources = [as_resource(other) for other in made]
                 resources[index] = as_resource(each, {**copy.deepcopy(each.inputs), **change})
                 yield rule, resources
@@ -187,7 +206,21 @@ def test_a_resource_of_production_that_is_spoilt_is_found() -> None:
     for rule, resources in spoilt(recorded.record("prod")):
         assert rule in {each.rule for each in rules.violations(resources)}, rule
         rules_tried.add(rule)
-    assert len(rules_tried) >= 10
+    assert len(rules_tried) >= 15
+    assert {"grants", "kept-pods", "launch-templates", "no-wildcard-iam"} <= rules_tried
+
+
+@pytest.mark.parametrize("stack", recorded.ALL)
+def test_the_pods_of_jobs_keep_the_rules_on_every_pool(stack: str) -> None:
+    """No stack makes one: Airflow does, by the library, from the stack's capacity document."""
+    document = capacity.loads(recorded.outputs(stack)["capacity"])
+    rules_of_pods = [rule for rule in rules.RULES if POD in rule.types]
+    for pool in (each for each in document.pools.values() if each.jobs):
+        manifest = pods.manifest(place(Job("t", pool=pool.name, gpus=pool.gpus), document), "i:1", document)
+        asked = Resource(POD, pool.name, manifest)
+        assert {rule.name: list(rule.check(asked)) for rule in rules_of_pods if list(rule.check(asked))} == {}
+        manifest["metadata"]["annotations"].pop(LATE)
+        assert [rule.name for rule in rules_of_pods if list(rule.check(asked))] == ["job-pods"]
 
 
 def test_every_type_that_takes_tags_is_asked_for_them() -> None:

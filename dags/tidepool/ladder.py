@@ -41,12 +41,12 @@ STORM_SHARE = 0.5
 
 MOST_REMEMBERED = 50
 
-
-class State(StrEnum):
-    """Of a breaker, in the usual words."""
 LOSSES = (Cause.SPOT_RECLAIM, Cause.NODE_LOST)
 """Ends of an attempt that say something of its spot pool. A preemption or a drain is somebody's wish."""
 
+
+class State(StrEnum):
+    """Of a breaker, in the usual words."""
 
     CLOSED = "closed"
     OPEN = "open"

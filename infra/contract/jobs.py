@@ -20,7 +20,7 @@ SCALE_UP_SECONDS = 300
 a machine boots, joins and pulls its DaemonSets' images in two more. Typical is 1.5 to 4 minutes."""
 
 GIVE_UP_SECONDS = 300
-"""After so long without its machine the autoscaler gives a group up (max-node-provision-time, infra/autoscaler_flags.py)."""
+"""So long without its machine, and the autoscaler gives a group up (max-node-provision-time, autoscaler_flags.py)."""
 
 FALLBACK_SECONDS = GIVE_UP_SECONDS + SCALE_UP_SECONDS
 """What a job must be ready to wait where spot fails silently, and an on-demand machine is bought after it."""

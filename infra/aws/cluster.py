@@ -77,7 +77,6 @@ class Cluster(pulumi.ComponentResource):
             encryption_config_key_arn=key.arn,
             enabled_cluster_log_types=list(LOG_TYPES),
             authentication_mode=eks.AuthenticationMode.API,
-            access_entries=_access_entries(args),
             deletion_protection=args.protect,
             # Machines, their role and security groups are our own, and so are the addons.
             skip_default_node_group=True,
@@ -95,21 +94,36 @@ class Cluster(pulumi.ComponentResource):
         self.service_cidr = subnets.SERVICE_CIDR
         self.security_group_id = made.cluster_security_group_id
         self.kubeconfig = self.api_server.apply(lambda server: kubeconfig.render(cluster.name, args.region, server))
+        self._let_in(name, args)
         self.register_outputs({"name": self.name, "kubeconfig": self.kubeconfig})
 
+    def _let_in(self, name: str, args: ClusterArgs) -> None:
+        """Named roles, and the machines' role; whoever creates the cluster becomes an admin by EKS's own doing.
 
-def _access_entries(args: ClusterArgs) -> dict[str, eks.AccessEntryArgs]:
-    """Named roles, and the machines' role; whoever creates the cluster becomes an admin by EKS's own doing."""
-    whole = aws.eks.AccessPolicyAssociationAccessScopeArgs(type="cluster")
-    entries = {
-        each.name: eks.AccessEntryArgs(
-            principal_arn=each.principal,
-            access_policies={"policy": eks.AccessPolicyAssociationArgs(policy_arn=each.policy, access_scope=whole)},
+        Not by the cluster's own argument: what protects it would protect each of these, and nobody could be removed.
+        """
+        inside = pulumi.ResourceOptions(parent=self)
+        for each in access.granted(args.cluster.admins, args.cluster.viewers):
+            entry = aws.eks.AccessEntry(
+                f"{name}-{each.name}",
+                cluster_name=self.name,
+                principal_arn=each.principal,
+                tags=dict(args.tags),
+                opts=inside,
+            )
+            aws.eks.AccessPolicyAssociation(
+                f"{name}-{each.name}",
+                cluster_name=self.name,
+                principal_arn=entry.principal_arn,
+                policy_arn=each.policy,
+                access_scope=aws.eks.AccessPolicyAssociationAccessScopeArgs(type="cluster"),
+                opts=inside,
+            )
+        aws.eks.AccessEntry(
+            f"{name}-nodes",
+            cluster_name=self.name,
+            principal_arn=args.node_role_arn,
+            type="EC2_LINUX",
             tags=dict(args.tags),
+            opts=inside,
         )
-        for each in access.granted(args.cluster.admins, args.cluster.viewers)
-    }
-    nodes = eks.AccessEntryArgs(
-        principal_arn=args.node_role_arn, type=eks.AccessEntryType.EC2_LINUX, tags=dict(args.tags)
-    )
-    return {**entries, "nodes": nodes}

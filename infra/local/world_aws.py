@@ -122,10 +122,6 @@ class Aws:
 
     def lacks_parts(self, asked: Registration) -> dict[str, str]:
         """Parts of a resource that can't be had in moto, each with the reason; world_engine.Side."""
-        if asked.type != world_eks.CLUSTER:
+        if asked.type != world_eks.CLUSTER or world_iam.has_policy(self.clients["iam"], world_eks.CLUSTER_POLICY):
             return {}
-        reason = NOT_HERE["aws:eks/accessEntry:AccessEntry"]
-        entries = {f"access entry {name}": reason for name in asked.inputs.get("accessEntries", {})}
-        if world_iam.has_policy(self.clients["iam"], world_eks.CLUSTER_POLICY):
-            return entries
-        return {**entries, "policy of its role": f"moto does not know the policy {world_eks.CLUSTER_POLICY}"}
+        return {"policy of its role": f"moto does not know the policy {world_eks.CLUSTER_POLICY}"}

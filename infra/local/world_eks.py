@@ -28,7 +28,7 @@ CLUSTER = "eks:index:Cluster"
 NODE_GROUP = "aws:eks/nodeGroup:NodeGroup"
 
 CLUSTER_POLICY = "arn:aws:iam::aws:policy/AmazonEKSClusterPolicy"
-CLUSTER_IN_PLACE = {"accessEntries", "tags"}  # none of which moto or the local control plane knows
+CLUSTER_IN_PLACE = {"tags"}  # which the local control plane does not know
 GROUP_IN_PLACE = {"launchTemplate", "scalingConfig", "updateConfig"}
 EFFECTS = {"NO_SCHEDULE": "NoSchedule", "PREFER_NO_SCHEDULE": "PreferNoSchedule", "NO_EXECUTE": "NoExecute"}
 

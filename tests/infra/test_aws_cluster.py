@@ -100,22 +100,37 @@ def test_machines_and_addons_are_left_to_our_own_resources() -> None:
     assert inputs["corednsAddonOptions"]["enabled"] is False
 
 
+ENTRY, ASSOCIATION = "eks/accessEntry:AccessEntry", "eks/accessPolicyAssociation:AccessPolicyAssociation"
+
+
 def test_access_is_by_the_eks_api_alone() -> None:
-    inputs = eks(cluster())
-    assert inputs["authenticationMode"] == "API"
-    entries = inputs["accessEntries"]
-    assert set(entries) == {"admin-111122223333-platform", "viewer-111122223333-analyst", "nodes"}
-    policies = {
-        name: entry["accessPolicies"]["policy"]["policyArn"].rsplit("/", 1)[-1]
-        for name, entry in entries.items()
-        if "accessPolicies" in entry
+    made = cluster()
+    assert eks(made)["authenticationMode"] == "API"
+    entries = {name: each.inputs["principalArn"] for name, each in made.of(ENTRY).items()}
+    assert entries == {
+        "cluster-admin-111122223333-platform": ADMIN,
+        "cluster-viewer-111122223333-analyst": VIEWER,
+        "cluster-nodes": "arn:aws:iam::111122223333:role/node",
     }
-    assert policies == {
-        "admin-111122223333-platform": "AmazonEKSClusterAdminPolicy",
-        "viewer-111122223333-analyst": "AmazonEKSViewPolicy",
+    policies = {each.inputs["principalArn"]: each.inputs["policyArn"] for each in made.of(ASSOCIATION).values()}
+    assert {principal: policy.rsplit("/", 1)[-1] for principal, policy in policies.items()} == {
+        ADMIN: "AmazonEKSClusterAdminPolicy",
+        VIEWER: "AmazonEKSViewPolicy",
     }
-    assert entries["nodes"]["type"] == "EC2_LINUX"
-    assert entries["nodes"]["principalArn"] == "arn:aws:iam::111122223333:role/node"
+    assert {each.inputs["accessScope"]["type"] for each in made.of(ASSOCIATION).values()} == {"cluster"}
+    assert made.of(ENTRY)["cluster-nodes"].inputs["type"] == "EC2_LINUX"
+
+
+def test_a_role_is_let_in_before_it_gets_its_rights() -> None:
+    made = cluster()
+    assert all(name in each.depends_on for name, each in made.of(ASSOCIATION).items())
+
+
+def test_somebody_can_be_removed_from_a_protected_cluster() -> None:
+    """pulumi_eks.Cluster is a component, and what it makes is protected with it."""
+    made = cluster(protect=True)
+    assert "accessEntries" not in eks(made)
+    assert not [each.name for kind in (ENTRY, ASSOCIATION) for each in made.of(kind).values() if each.protect]
 
 
 def test_a_protected_cluster_can_not_be_destroyed() -> None:

@@ -311,7 +311,7 @@ def test_the_config_map_holds_the_capacity_document_that_is_exported(deployed: D
 def test_what_moto_does_not_have_is_listed_with_the_reason(deployed: Deployment) -> None:
     listed = {(each["type"], each["name"]) for each in deployed.last.not_here}
     assert ("aws:eks/addon:Addon", "node-addons-vpc-cni") in listed
-    assert ("eks:index:Cluster", "cluster-eks: access entry nodes") in listed
+    assert ("aws:eks/accessEntry:AccessEntry", "cluster-nodes") in listed
     (release,) = [each for each in deployed.last.not_here if each.get("chart", "").endswith("cluster-autoscaler")]
     assert release["version"]
     assert release["repository"].startswith("https://")

@@ -54,8 +54,9 @@ platform = Platform("platform", document, cloud.identity.get(naming.AIRFLOW_SERV
 tenants = Tenants(
     "tenants", stack.tenants, cloud.identity.get(naming.JOB_SERVICE_ACCOUNT), services.spark_operator, inside
 )
-PriorityClasses("priority", opts=inside)
-after = pulumi.ResourceOptions(provider=cloud.provider, depends_on=[platform, tenants])
+classes = PriorityClasses("priority", opts=inside)
+before = [platform, tenants, classes, *cloud.before_services]
+after = pulumi.ResourceOptions(provider=cloud.provider, depends_on=before)
 
 if cloud.autoscaler:
     identity = cloud.identity.get(naming.AUTOSCALER_SERVICE_ACCOUNT, {})
@@ -70,7 +71,7 @@ if services.hdfs:
 has_keeper = services.keeper is not None and services.keeper.replicas > 0
 if services.monitoring:
     monitoring = MonitoringArgs(services.monitoring, system, cloud.storage_class, charts, has_keeper)
-    Monitoring("monitoring", monitoring, opts=inside)
+    Monitoring("monitoring", monitoring, opts=after)
 if services.spark_operator:
     SparkOperator("spark-operator", [naming.tenant_namespace(each) for each in stack.tenants], system, charts, after)
 if services.history_server:

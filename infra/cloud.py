@@ -39,6 +39,7 @@ class Cloud:
     database_connection: SQLAlchemy URL of Airflow's database, a secret; None: see database_secret, the Secret's name.
     logs, event_logs, lake: URIs. event_log_days: how long event logs are kept. images: reference by name.
     keeper: arguments of the keeper's command line, by which it can ask this cloud.
+    before_services: what of the cloud in the cluster they wait for, such as its StorageClass.
     """
 
     cluster: str
@@ -58,3 +59,4 @@ class Cloud:
     lake: pulumi.Input[str]
     images: Mapping[str, pulumi.Input[str]]
     keeper: tuple[pulumi.Input[str], ...] = ()
+    before_services: tuple[pulumi.Resource, ...] = ()

@@ -77,15 +77,20 @@ def create(settings: Settings, cloud: AwsCloud) -> Cloud:
         ),
     )
     registry = _registry(cloud, settings.images, tags)
-    _identities(base, cloud, settings, storage)
-    keeper = _keeper(base, cloud) if settings.services.keeper is not None else ()
+    identities = _identities(base, cloud, settings, storage)
+    keeper: tuple[pulumi.Input[str], ...] = ()
+    if settings.services.keeper is not None:
+        keeper, identity = _keeper(base, cloud)
+        identities.append(identity)
     database = _database(base, cloud)
     if cloud.budget is not None:
         budget.create("budget", cloud.budget, settings.environment, tags)
+    # Everything in the cluster waits for the provider, and so for what must be there before it. A pod that starts
+    # before its identity is bound gets no credentials, ever.
     provider = kubernetes.Provider(
-        "cluster", kubeconfig=cluster.kubeconfig, opts=pulumi.ResourceOptions(depends_on=system)
+        "cluster", kubeconfig=cluster.kubeconfig, opts=pulumi.ResourceOptions(depends_on=[*system, *identities])
     )
-    storage_class.default_storage_class(pulumi.ResourceOptions(provider=provider))
+    volumes = storage_class.default_storage_class(pulumi.ResourceOptions(provider=provider))
     return Cloud(
         cluster=cloud.cluster.name,
         provider=provider,
@@ -104,6 +109,7 @@ def create(settings: Settings, cloud: AwsCloud) -> Cloud:
         lake=settings.lake.uri or storage.lake.s3a,
         images=registry.references,
         keeper=keeper,
+        before_services=(volumes,),
     )
 
 
@@ -179,6 +185,8 @@ def _pools(base: _Base, cloud: AwsCloud, role: NodeRole) -> dict[str, int]:
                 security_group_ids=[base.cluster.security_group_id],
                 tags=base.tags,
             ),
+            # The cluster lets machines in by their role.
+            pulumi.ResourceOptions(depends_on=[base.cluster]),
         )
         priorities |= dict.fromkeys(made.group_names, pool.priority)
     return priorities
@@ -209,20 +217,19 @@ def _registry(cloud: AwsCloud, images: Images, tags: Mapping[str, str]) -> Regis
     )
 
 
-def _identities(base: _Base, cloud: AwsCloud, settings: Settings, storage: Storage) -> None:
+def _identities(base: _Base, cloud: AwsCloud, settings: Settings, storage: Storage) -> list[PodIdentity]:
     """Who may do what on AWS: each service its own role, each tenant's jobs one."""
+    made: list[PodIdentity] = []
 
     def identity(name: str, namespace: str, accounts: list[str], policy: pulumi.Input[str]) -> None:
-        PodIdentity(
-            name,
-            PodIdentityArgs(
-                cluster=base.cluster.name,
-                namespace=namespace,
-                service_accounts=accounts,
-                policy=policy,
-                tags=base.tags,
-            ),
+        args = PodIdentityArgs(
+            cluster=base.cluster.name,
+            namespace=namespace,
+            service_accounts=accounts,
+            policy=policy,
+            tags=base.tags,
         )
+        made.append(PodIdentity(name, args))
 
     identity(
         "autoscaler",
@@ -254,12 +261,13 @@ def _identities(base: _Base, cloud: AwsCloud, settings: Settings, storage: Stora
             [naming.HISTORY_SERVICE_ACCOUNT],
             event_logs.apply(lambda arn: policies.history_server(arn, f"{EVENT_LOGS}/")),
         )
+    return made
 
 
-def _keeper(base: _Base, cloud: AwsCloud) -> tuple[pulumi.Input[str], ...]:
+def _keeper(base: _Base, cloud: AwsCloud) -> tuple[tuple[pulumi.Input[str], ...], PodIdentity]:
     """EC2's notices and the right to take them; where the keeper finds them, as its arguments."""
     notices = Notices("notices", NoticesArgs(cluster=cloud.cluster.name, tags=base.tags))
-    PodIdentity(
+    identity = PodIdentity(
         "keeper",
         PodIdentityArgs(
             cluster=base.cluster.name,
@@ -270,7 +278,7 @@ def _keeper(base: _Base, cloud: AwsCloud) -> tuple[pulumi.Input[str], ...]:
         ),
     )
     known = ("--aws-cluster", cloud.cluster.name, "--aws-region", cloud.region)
-    return (*known, "--aws-queue", notices.queue_url)
+    return (*known, "--aws-queue", notices.queue_url), identity
 
 
 def _database(base: _Base, cloud: AwsCloud) -> Database | None:

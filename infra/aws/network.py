@@ -29,7 +29,8 @@ class NetworkArgs:
 class Network(pulumi.ComponentResource):
     """A VPC over two or three zones, its way out, its endpoints and its flow logs.
 
-    private_subnet_ids, public_subnet_ids: by zone. Nothing in it gets a public address by itself.
+    private_subnet_ids, public_subnet_ids: by zone, known once the subnet has its way out: a machine that starts before
+    pulls no image. Nothing in it gets a public address by itself.
     """
 
     vpc_id: pulumi.Output[str]
@@ -55,9 +56,10 @@ class Network(pulumi.ComponentResource):
         aws.ec2.DefaultSecurityGroup(
             f"{name}-default", vpc_id=vpc.id, ingress=[], egress=[], tags=self._tags("default"), opts=self._inside
         )
-        self.public_subnet_ids = self._subnets("public", plan.public, "kubernetes.io/role/elb")
-        self.private_subnet_ids = self._subnets("private", plan.private, "kubernetes.io/role/internal-elb")
-        tables = self._private_routes(self._public_routes())
+        public = self._subnets("public", plan.public, "kubernetes.io/role/elb")
+        private = self._subnets("private", plan.private, "kubernetes.io/role/internal-elb")
+        self.public_subnet_ids = self._public_routes(public)
+        self.private_subnet_ids, tables = self._private_routes(private)
         self._endpoints(tables)
         self._flow_logs()
         self.register_outputs(
@@ -71,7 +73,7 @@ class Network(pulumi.ComponentResource):
     def _tags(self, suffix: str) -> dict[str, str]:
         return {**self._args.tags, "Name": f"{self._args.name}-{suffix}"}
 
-    def _subnets(self, kind: str, cidrs: Mapping[str, str], role: str) -> dict[str, pulumi.Output[str]]:
+    def _subnets(self, kind: str, cidrs: Mapping[str, str], role: str) -> dict[str, aws.ec2.Subnet]:
         return {
             zone: aws.ec2.Subnet(
                 f"{self._name}-{kind}-{zone}",
@@ -81,66 +83,76 @@ class Network(pulumi.ComponentResource):
                 map_public_ip_on_launch=False,
                 tags={**self._tags(f"{kind}-{zone}"), role: "1"},
                 opts=self._inside,
-            ).id
+            )
             for zone, cidr in cidrs.items()
         }
 
-    def _public_routes(self) -> aws.ec2.Route:
+    def _public_routes(self, subnets: Mapping[str, aws.ec2.Subnet]) -> dict[str, pulumi.Output[str]]:
+        """The way to the internet; ids of the subnets that have it."""
         gateway = aws.ec2.InternetGateway(
             f"{self._name}-internet", vpc_id=self.vpc_id, tags=self._tags("internet"), opts=self._inside
         )
         table = aws.ec2.RouteTable(
             f"{self._name}-public", vpc_id=self.vpc_id, tags=self._tags("public"), opts=self._inside
         )
-        for zone, subnet in self.public_subnet_ids.items():
-            self._associate(f"public-{zone}", table, subnet)
-        return aws.ec2.Route(
+        route = aws.ec2.Route(
             f"{self._name}-public-internet",
             route_table_id=table.id,
             destination_cidr_block=ANYWHERE,
             gateway_id=gateway.id,
             opts=self._inside,
         )
+        return {
+            zone: self._routed(subnet, self._associate(f"public-{zone}", table, subnet), route)
+            for zone, subnet in subnets.items()
+        }
 
-    def _private_routes(self, way_out: aws.ec2.Route) -> list[aws.ec2.RouteTable]:
-        """One table for each zone, so that more NAT gateways change only where routes point to."""
+    def _private_routes(
+        self, subnets: Mapping[str, aws.ec2.Subnet]
+    ) -> tuple[dict[str, pulumi.Output[str]], list[aws.ec2.RouteTable]]:
+        """One table for each zone, so that more NAT gateways change only where routes point to. Ids of the subnets."""
         zones = self._args.network.zones
         with_nat = zones[:1] if self._args.network.nat == "one" else zones
-        gateways = {zone: self._nat(zone, way_out) for zone in with_nat}
-        tables = []
-        for zone, subnet in self.private_subnet_ids.items():
+        gateways = {zone: self._nat(zone) for zone in with_nat}
+        ids, tables = {}, []
+        for zone, subnet in subnets.items():
             table = aws.ec2.RouteTable(
                 f"{self._name}-private-{zone}",
                 vpc_id=self.vpc_id,
                 tags=self._tags(f"private-{zone}"),
                 opts=self._inside,
             )
-            aws.ec2.Route(
+            route = aws.ec2.Route(
                 f"{self._name}-private-{zone}-nat",
                 route_table_id=table.id,
                 destination_cidr_block=ANYWHERE,
                 nat_gateway_id=gateways.get(zone, gateways[zones[0]]).id,
                 opts=self._inside,
             )
-            self._associate(f"private-{zone}", table, subnet)
+            ids[zone] = self._routed(subnet, self._associate(f"private-{zone}", table, subnet), route)
             tables.append(table)
-        return tables
+        return ids, tables
 
-    def _nat(self, zone: str, way_out: aws.ec2.Route) -> aws.ec2.NatGateway:
-        after = pulumi.ResourceOptions(parent=self, depends_on=[way_out])
-        address = aws.ec2.Eip(f"{self._name}-nat-{zone}", domain="vpc", tags=self._tags(f"nat-{zone}"), opts=after)
+    def _nat(self, zone: str) -> aws.ec2.NatGateway:
+        name, tags = f"{self._name}-nat-{zone}", self._tags(f"nat-{zone}")
+        address = aws.ec2.Eip(name, domain="vpc", tags=tags, opts=self._inside)
         return aws.ec2.NatGateway(
-            f"{self._name}-nat-{zone}",
+            name,
             allocation_id=address.allocation_id,
             subnet_id=self.public_subnet_ids[zone],
-            tags=self._tags(f"nat-{zone}"),
-            opts=after,
+            tags=tags,
+            opts=self._inside,
         )
 
-    def _associate(self, suffix: str, table: aws.ec2.RouteTable, subnet: pulumi.Output[str]) -> None:
-        aws.ec2.RouteTableAssociation(
-            f"{self._name}-{suffix}", route_table_id=table.id, subnet_id=subnet, opts=self._inside
+    def _associate(
+        self, suffix: str, table: aws.ec2.RouteTable, subnet: aws.ec2.Subnet
+    ) -> aws.ec2.RouteTableAssociation:
+        return aws.ec2.RouteTableAssociation(
+            f"{self._name}-{suffix}", route_table_id=table.id, subnet_id=subnet.id, opts=self._inside
         )
+
+    def _routed(self, subnet: aws.ec2.Subnet, *way_out: pulumi.CustomResource) -> pulumi.Output[str]:
+        return pulumi.Output.all(subnet.id, *(each.id for each in way_out)).apply(lambda ids: str(ids[0]))
 
     def _endpoints(self, tables: list[aws.ec2.RouteTable]) -> None:
         region = self._args.region

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import threading
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, TimeoutError
 
 from tests.dags.watched import CREATED, ApiServer, kinds, node, pod, pull
 from tests.waiting import wait_until
@@ -286,7 +287,51 @@ def test_what_came_while_a_batch_was_written_is_written_together() -> None:
     assert moments == sorted(moments)
 
 
+def test_a_watch_whose_changes_cannot_be_taken_leaves_no_thread_and_no_connection_behind() -> None:
+    before = set(threading.enumerate())
+    closed = threading.Event()
+
+    def coming() -> Iterator[tuple[str, dict[str, Any]]]:
+        try:
+            for number in itertools.count():
+                yield "ADDED", pod(uid=f"u-{number}")
+        finally:
+            closed.set()
+
+    def take() -> None:
+        with contextlib.closing(watch.batches(coming())) as told:
+            for _ in told:
+                raise OperationalError("INSERT", {}, Exception("the database is away"))
+
+    for _ in range(3):
+        closed.clear()
+        with pytest.raises(OperationalError):
+            take()
+        assert closed.wait(10)
+    for reading in set(threading.enumerate()) - before:
+        reading.join(10)
+    assert set(threading.enumerate()) <= before
+
+
+def test_a_watch_waits_where_the_database_has_no_connection_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch.time, "sleep", lambda seconds: None)
+    pods = Pods(Buffer(store), lambda name: "i-1")
+    left = [TimeoutError("QueuePool limit of size 5 overflow 10 reached")]
+    real = store.record_all
+
+    def full(events: Any) -> int:
+        if left:
+            raise left.pop()
+        return real(events)
+
+    monkeypatch.setattr(store, "record_all", full)
+    server = ApiServer([], [{"type": "ADDED", "object": pod()}], [])
+    with pytest.raises(KeyboardInterrupt):
+        watch.follow(server, pods, "pods")
+    assert [event.pod_uid for event in store.events("pod.queued")] == ["u-1"]
+
+
 def test_a_watch_that_ends_by_itself_leaves_nothing_behind() -> None:
-    assert list(watch.batches(iter(()))) == []
-    (batch,) = watch.batches(iter([("ADDED", pod())]))
+    assert list(watch.batches(each for each in ())) == []
+    (batch,) = watch.batches(each for each in [("ADDED", pod())])
     assert kinds(pod_events(batch[0][1], "", batch[0][2], True)) == ["pod.queued"]

@@ -301,3 +301,22 @@ def test_the_mark_moves_on_once_nothing_older_can_come(store: Store) -> None:
     store.record_all(machine("i-2", 0, 10, 100))
     kept.update()
     assert '"sequence": 3' in (store.marked(MARK) or "")
+
+
+@pytest.mark.parametrize(
+    "error", [sa.exc.OperationalError("", {}, Exception("it is away")), sa.exc.TimeoutError("QueuePool limit reached")]
+)
+def test_the_books_wait_for_a_database_that_is_away_or_has_no_connection_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    kept, left = books(store), [error]
+
+    def update() -> int:
+        if not left:
+            raise KeyboardInterrupt
+        raise left.pop()
+
+    monkeypatch.setattr(kept, "update", update)
+    monkeypatch.setattr("tidepool.ledger.books.time.sleep", lambda seconds: None)
+    with pytest.raises(KeyboardInterrupt):
+        kept.run()

@@ -1,9 +1,12 @@
+import contextlib
 import dataclasses
 import os
 import random
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -291,3 +294,35 @@ def read(path: Path) -> list[Event]:
     found = list(opened.read())
     opened.close()
     return found
+
+
+def test_a_database_that_takes_connections_and_says_nothing_is_away_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidepool.ledger.store._CONNECT_SECONDS", 2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        began = time.monotonic()
+        with pytest.raises(StoreError, match="timeout"):
+            Store.open(f"postgresql+psycopg://u@127.0.0.1:{mute.getsockname()[1]}/d")
+        assert time.monotonic() - began < 20
+
+
+def test_a_connection_that_the_database_closed_is_made_anew(url: str, store: Store) -> None:
+    if not url.startswith("postgresql"):
+        pytest.skip("a file closes nothing")
+    store.record(ASKED)
+    other = Store.open(url)
+    with other.writing(1) as connection:
+        connection.execute(
+            sqlalchemy.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        )
+    assert store.events("machine.asked") == [ASKED]
+    other.close()
+
+
+def test_the_page_has_connections_of_its_own(store: Store) -> None:
+    beside = store.beside()
+    store.record(ASKED)
+    with contextlib.ExitStack() as held:
+        for _ in range(15):  # as many as there are
+            held.enter_context(store.reading()).execute(sqlalchemy.text("SELECT 1"))
+        assert beside.events("machine.asked") == [ASKED]
+    beside.close()

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tests.dags import year
 from tests.dags.histories import BOOK, DAY, HOSTILE_NAMES, hostile, machine, pod
+from tidepool.keeper.pace import Pace
 from tidepool.keeper.page import app, layout, queries
 from tidepool.keeper.page.period import Period
 from tidepool.keeper.page.server import ListenError, PageServer, Site, token
@@ -339,6 +340,32 @@ def test_health_and_metrics_are_for_the_cluster(served: int) -> None:
     waiting = Site(None, TOKEN).answer("/metrics", "")
     assert waiting.status == 200  # for Prometheus it is well
     assert all(line.startswith("#") for line in str(waiting.body).splitlines())
+
+
+def test_a_keeper_that_does_nothing_any_more_says_so_to_the_cluster(small: Store) -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    site = Site(small, TOKEN, trouble=pace.trouble)
+    now[0] = 119.0
+    assert site.answer("/healthz", "").status == 200
+    now[0] = 121.0
+    assert (site.answer("/healthz", "").status, site.answer("/healthz", "").body) == (
+        503,
+        "no watch was in step for 121 s\n",
+    )
+    pace.wrote("pods", 0, 0)
+    assert site.answer("/healthz", "").status == 200
+
+
+def test_a_page_or_metrics_for_which_no_connection_is_left_are_asked_for_again(
+    small: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> str:
+        raise sa.exc.TimeoutError("QueuePool limit of size 5 overflow 10 reached")
+
+    monkeypatch.setattr(small, "reading", full)
+    site = Site(small, TOKEN, full)
+    assert [site.answer(where, BASIC).status for where in ("/", "/metrics")] == [503, 503]
 
 
 def test_nothing_can_be_changed_by_the_page(served: int) -> None:

@@ -21,6 +21,7 @@ from tidepool.keeper import __main__ as keeper
 from tidepool.keeper import watch
 from tidepool.keeper.election import LEASE_SECONDS, RENEW_SECONDS, STEP_SECONDS, Election
 from tidepool.keeper.ownership import Owner, Word
+from tidepool.keeper.pace import Pace
 from tidepool.keeper.reaping import Reaper
 from tidepool.ledger import journal
 
@@ -194,6 +195,23 @@ def test_a_keeper_begins_once_when_it_is_the_active_one() -> None:
 def test_a_keeper_ends_when_it_is_not_the_active_one_any_more_or_a_part_of_it_has_ended() -> None:
     assert led(True, True, False) == (False, 1)
     assert led(True, True, alive=False) == (False, 1)
+
+
+def test_a_keeper_that_does_nothing_any_more_ends_so_that_another_can_lead() -> None:
+    now = [0.0]
+    pace = Pace(lambda: now[0])
+    stopped, thread = threading.Event(), Thread()
+    now[0] = 1e6  # for so long another one was the active one
+    pace.begin()
+
+    def passing() -> str:
+        now[0] += 50
+        if now[0] < 1e6 + 500:
+            pace.in_step("nodes", now[0])
+        return pace.trouble()
+
+    assert not keeper.lead(None, stopped, lambda: [thread], passing, step_seconds=0.001)
+    assert 1e6 + 450 + 120 <= now[0] <= 1e6 + 450 + 170
 
 
 def test_a_single_keeper_needs_no_lease() -> None:

@@ -92,8 +92,9 @@ def main() -> None:
         chosen = Election(leases, namespace, name, arguments.identity or own)
     ledger = watch.open_ledger(arguments)  # one that can't be used is said before it leads
     site = serve(arguments.listen, ledger) if arguments.listen else None
-    is_over = lead(chosen, stopped, lambda: start(arguments, api_client, chosen, ledger, site))
-    if chosen is not None and is_over:
+    pace = Pace()
+    is_over = lead(chosen, stopped, lambda: start(arguments, api_client, chosen, ledger, site, pace), pace.trouble)
+    if chosen is not None:
         chosen.release()
     os._exit(0 if is_over else 1)  # the watches would go on forever
 
@@ -102,10 +103,11 @@ def lead(
     chosen: Election | None,
     stopped: threading.Event,
     begin: Callable[[], Iterable[threading.Thread]],
+    trouble: Callable[[], str] = str,
     step_seconds: float = election.STEP_SECONDS,
 ) -> bool:
-    """Wait to be the active one, begin, and stay it: True when stopped, False when it is not the active one any more
-    or one of its threads has ended."""
+    """Wait to be the active one, begin, and stay it: True when stopped, False when it is not the active one any more,
+    one of its threads has ended, or they are in trouble, which is asked for its words."""
     threads: list[threading.Thread] = []
     while not stopped.is_set():
         is_active = chosen is None or chosen.step()
@@ -117,6 +119,9 @@ def lead(
         if any(not thread.is_alive() for thread in threads):
             _log.error("a part of the keeper has ended: it should be restarted")
             return False
+        if threads and (words := trouble()):
+            _log.error("%s: another keeper may do better, and this one should be restarted", words)
+            return False
         stopped.wait(step_seconds)
     return True
 
@@ -126,7 +131,7 @@ def serve(listen: str, ledger: Recorder | Store) -> Site:
     from tidepool.keeper.page import server  # whoever records into a file needs no SQLAlchemy
 
     try:
-        site = server.Site(None if isinstance(ledger, Recorder) else ledger, server.token())
+        site = server.Site(None if isinstance(ledger, Recorder) else ledger.beside(), server.token())
         listening = server.PageServer(listen, site)
     except server.ListenError as error:
         raise SystemExit(str(error)) from error
@@ -140,6 +145,7 @@ def start(
     chosen: Election | None,
     ledger: Recorder | Store,
     site: Site | None = None,
+    pace: Pace | None = None,
 ) -> list[threading.Thread]:
     """Recorder and reaper, each watch and the reaper in a thread of its own."""
     core = client.CoreV1Api(api_client)
@@ -163,7 +169,10 @@ def start(
     )
     may_act = chosen.leads if chosen is not None else lambda: True
     reaper = Reaper(cluster, ledger, dry_run=arguments.dry_run, may_act=may_act)
-    pace = Pace()
+    pace = pace or Pace()
+    pace.begin()
+    if site is not None:
+        site.trouble = pace.trouble
     threads = [
         threading.Thread(target=watch.follow, args=(*each, pace), name=each[2], daemon=True) for each in watching
     ]
@@ -177,8 +186,8 @@ def start(
         from tidepool.prices import table
 
         threads.append(threading.Thread(target=Books(ledger, table.bundled()).run, name="books", daemon=True))
-        if site is not None:
-            site.metrics = Metrics(ledger, document, pace, kept_pods.things).render
+        if site is not None and site.store is not None:
+            site.metrics = Metrics(site.store, document, pace, kept_pods.things).render
         published = Publisher(ledger, core, document, may_act)
         threads.append(threading.Thread(target=published.run, name="spending", daemon=True))
     of_aws = aws.parts(arguments, ledger, lambda: {each for pool in pools() for each in pool.instance_types})

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
+import contextlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -44,6 +45,7 @@ _BUSY = (429, 500, 503)
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 1.0
 _PAGE = 500
 _MOST_READ = 1000
+_LOOK_UP_SECONDS = 1.0
 _FAILURES = (ApiException, urllib3.exceptions.HTTPError, OSError, json.JSONDecodeError)
 _log = logging.getLogger("tidepool.watch")
 
@@ -84,13 +86,14 @@ def follow(request: Request, handler: Handler, what: str, pace: Pace | None = No
                 pace.in_step(what, time.time())
                 pause = _FIRST_PAUSE
                 _log.info("watching %s", what)
-            for batch in batches(changes(request, version, seconds)):
-                for kind, thing, now in batch:
-                    if kind != "BOOKMARK":
-                        handler.changed(kind, thing, now)
-                    version = thing["metadata"]["resourceVersion"]
-                handler.in_step(batch[-1][2])
-                pace.wrote(what, batch[0][2], time.time())
+            with contextlib.closing(batches(changes(request, version, seconds))) as told:
+                for batch in told:
+                    for kind, thing, now in batch:
+                        if kind != "BOOKMARK":
+                            handler.changed(kind, thing, now)
+                        version = thing["metadata"]["resourceVersion"]
+                    handler.in_step(batch[-1][2])
+                    pace.wrote(what, batch[0][2], time.time())
             handler.in_step(time.time())
             pace.in_step(what, time.time())
             pause, seconds = _FIRST_PAUSE, _WATCH_SECONDS
@@ -107,8 +110,8 @@ def follow(request: Request, handler: Handler, what: str, pace: Pace | None = No
 
 def _database_failures() -> tuple[type[Exception], ...]:
     """A database that is away comes back, and what was to be written waits so long; a file needs no SQLAlchemy."""
-    loaded = sys.modules.get("sqlalchemy.exc")
-    return () if loaded is None else (loaded.OperationalError, loaded.InterfaceError, loaded.InternalError)
+    loaded = sys.modules.get("tidepool.ledger.store")
+    return () if loaded is None else loaded.AWAY
 
 
 def _list(request: Request, handler: Handler) -> str:
@@ -128,36 +131,49 @@ def _list(request: Request, handler: Handler) -> str:
     return str(answer["metadata"]["resourceVersion"])
 
 
-def batches(found: Iterator[tuple[str, Object]]) -> Iterator[list[Change]]:
+def batches(found: Generator[tuple[str, Object], None, None]) -> Generator[list[Change], None, None]:
     """The changes, together what came while the batch before was taken in; raises what `found` raises, after them."""
     read: queue.Queue[Change | BaseException | None] = queue.Queue(_MOST_READ)
+    over = threading.Event()
+
+    def put(what: Change | BaseException | None) -> bool:
+        while not over.is_set():
+            with contextlib.suppress(queue.Full):
+                read.put(what, timeout=_LOOK_UP_SECONDS)
+                return True
+        return False
 
     def reading() -> None:
         try:
-            for kind, thing in found:
-                read.put((kind, thing, time.time()))
-            read.put(None)
+            with contextlib.closing(found):  # and with it the response
+                for kind, thing in found:
+                    if not put((kind, thing, time.time())):
+                        return
+            put(None)
         except BaseException as error:  # noqa: BLE001 - raised where the batches are asked for
-            read.put(error)
+            put(error)
 
     threading.Thread(target=reading, name="reading", daemon=True).start()
-    while True:
-        batch: list[Change] = []
-        last = read.get()
-        while isinstance(last, tuple):
-            batch.append(last)
-            if read.empty():
-                break
+    try:
+        while True:
+            batch: list[Change] = []
             last = read.get()
-        if batch:
-            yield batch
-        if isinstance(last, BaseException):
-            raise last
-        if last is None:
-            return
+            while isinstance(last, tuple):
+                batch.append(last)
+                if read.empty():
+                    break
+                last = read.get()
+            if batch:
+                yield batch
+            if isinstance(last, BaseException):
+                raise last
+            if last is None:
+                return
+    finally:
+        over.set()  # whoever takes the batches has failed: nobody will ask for the rest
 
 
-def changes(request: Request, version: str, seconds: int = _WATCH_SECONDS) -> Iterator[tuple[str, Object]]:
+def changes(request: Request, version: str, seconds: int = _WATCH_SECONDS) -> Generator[tuple[str, Object], None, None]:
     """(kind, object) of each change after `version`, for so many seconds.
 
     Raises Gone where the server can't tell, ApiException where it says why not.

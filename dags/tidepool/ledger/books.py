@@ -22,7 +22,7 @@ from tidepool.ledger.books_cursor import Cursor
 from tidepool.ledger.books_rows import cost_rows, job_rows, machine_row
 from tidepool.ledger.events import MACHINE_KINDS, POD_KINDS, Event
 from tidepool.ledger.lives import Lives, lives, millis
-from tidepool.ledger.store import COLUMNS, Store, event_of
+from tidepool.ledger.store import AWAY, COLUMNS, Store, event_of, reason
 from tidepool.prices.book import Price, PriceBook
 
 EVERY_SECONDS = 3.0
@@ -68,8 +68,8 @@ class Books:
             begun = time.monotonic()
             try:
                 self.update()
-            except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
-                _log.warning("the books wait for the database: %s", " ".join(str(error.orig).split()))
+            except AWAY as error:
+                _log.warning("the books wait for the database: %s", reason(error))
             time.sleep(max(EVERY_SECONDS, (_BUSY - 1) * (time.monotonic() - begun)))
 
     def update(self) -> int:

@@ -14,7 +14,14 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    InterfaceError,
+    InternalError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
 from tidepool.ledger import schema
 from tidepool.ledger.events import MACHINE_KINDS, POD_KINDS, REAPER_KINDS, Event
@@ -26,6 +33,13 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Event))
 COLUMNS = [schema.events.c[name] for name in _FIELDS]
 _BATCH = 500
 _BUSY_SECONDS = 30
+_CONNECT_SECONDS = 5
+_SILENT_SECONDS = 30
+"""A server from whose machine nothing has come for so long is away; libpq alone would wait for hours."""
+
+AWAY = (OperationalError, InterfaceError, InternalError, sa.exc.TimeoutError)
+"""What is raised while the database is away, or has no connection left."""
+
 _WRITES = "tidepool_writes"
 _ENDS = ("pod.ended", "pod.gone")
 
@@ -62,8 +76,12 @@ class Store:
                 raise StoreError(f"{shown}: there is no ledger; the keeper makes it when it starts")
         except (SQLAlchemyError, OSError) as error:
             engine.dispose()
-            raise StoreError(f"{shown}: {_reason(error)}") from error
+            raise StoreError(f"{shown}: {reason(error)}") from error
         return cls(engine)
+
+    def beside(self) -> Store:
+        """The same database by connections of its own: whoever uses all of those leaves the others theirs."""
+        return Store(_made(self._engine.url))
 
     def close(self) -> None:
         """Close its connections."""
@@ -228,12 +246,28 @@ def _engine(url: str) -> sa.Engine:
         if url.startswith(others):
             url = "postgresql+psycopg://" + url.removeprefix(others)
     try:
-        engine = sa.create_engine(url)
+        return _made(sa.make_url(url))
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise StoreError(
-            f"the ledger's database URL can't be used: {_reason(error)}. It looks like sqlite:////path/ledger.db or "
+            f"the ledger's database URL can't be used: {reason(error)}. It looks like sqlite:////path/ledger.db or "
             "postgresql+psycopg://user:password@host/database"
         ) from error
+
+
+def _made(url: sa.URL) -> sa.Engine:
+    if url.get_backend_name() != "postgresql":
+        engine = sa.create_engine(url)
+    else:
+        quiet = _SILENT_SECONDS // 3
+        own = {
+            "connect_timeout": _CONNECT_SECONDS,
+            "keepalives_idle": quiet,
+            "keepalives_interval": quiet // 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": _SILENT_SECONDS * 1000,
+        }
+        told = {name: value for name, value in own.items() if name not in url.query}
+        engine = sa.create_engine(url, connect_args=told, pool_pre_ping=True, pool_timeout=_SILENT_SECONDS)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _durable)
         sa.event.listen(engine, "begin", _begin)
@@ -279,7 +313,7 @@ def event_of(row: Sequence[Any]) -> Event:
     return Event(*row)
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The driver's own words in one line; SQLAlchemy's add the statement with its parameters."""
     said = str(getattr(error, "orig", None) or error)
     return " ".join(said.split())

@@ -20,10 +20,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import sqlalchemy as sa
-
 from tidepool.keeper.page import app, layout
-from tidepool.ledger.store import Store
+from tidepool.ledger.store import AWAY, Store, reason
 
 TOKEN_VARIABLE = "TIDEPOOL_PAGE_TOKEN"  # noqa: S105 (the name of a variable)
 SHORTEST_TOKEN = 16
@@ -62,19 +60,21 @@ class Answer:
 @dataclass
 class Site:
     """What is served, by path and credentials. token: empty lets nobody see a page. metrics: text for Prometheus, once
-    there is any."""
+    there is any. trouble: why the keeper should be started again; empty while it is well."""
 
     store: Store | None
     token: str
     metrics: Callable[[], str] | None = None
     clock: Callable[[], float] = time.time
+    trouble: Callable[[], str] = str
 
     def answer(self, target: str, authorization: str) -> Answer:
         """The answer to a GET of a target, with the header Authorization or ""."""
         path, _, query = target.partition("?")
         name = path.strip("/")
         if name == "healthz":
-            return Answer(200, "ok\n", "text/plain; charset=utf-8")
+            trouble = self.trouble()
+            return Answer(503 if trouble else 200, f"{trouble or 'ok'}\n", "text/plain; charset=utf-8")
         if name == "metrics":
             return self._metrics()
         if not self.admits(authorization):
@@ -108,15 +108,19 @@ class Site:
         try:
             with store.reading() as connection:
                 return Answer(*app.render(name, fields, connection, self.clock()))
-        except (sa.exc.OperationalError, sa.exc.InterfaceError) as error:
-            _log.warning("a page waits for the database: %s", " ".join(str(error.orig).split()))
+        except AWAY as error:
+            _log.warning("a page waits for the database: %s", reason(error))
             return Answer(503, layout.message("The database is away", "Try again in a moment."))
 
     def _metrics(self) -> Answer:
         if self.metrics is None:
             # Not an error: Prometheus would alert of a target that is down for as long as there are two keepers.
             return Answer(200, "# another keeper is the active one, and tells\n", "text/plain; charset=utf-8")
-        return Answer(200, self.metrics(), "text/plain; version=0.0.4; charset=utf-8")
+        try:
+            return Answer(200, self.metrics(), "text/plain; version=0.0.4; charset=utf-8")
+        except AWAY as error:
+            _log.warning("the metrics wait for the database: %s", reason(error))
+            return Answer(503, "# the database is away\n", "text/plain; charset=utf-8")
 
 
 class PageServer:

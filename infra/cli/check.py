@@ -55,7 +55,7 @@ def check(
       tidepool check dev --json
       tidepool check --dags ../our-dags
     """
-    results = run([stack_file(stack)] if stack else _files(), dags)
+    results = run(_files() if stack is None else [stack_file(stack)], dags)
     if as_json:
         typer.echo(json.dumps({"stacks": [dataclasses.asdict(each) for each in results]}, indent=2))
     else:
@@ -76,25 +76,34 @@ def run(files: list[Path], dags: Path) -> list[Result]:
             result.problems = [Problem(result.file, "settings", problem, "") for problem in error.problems]
     documents = {name: contract.planned(stack) for name, stack in loaded.items()}
     readings = _readings(dags, documents)
+    empty = [] if dag_source.files(dags) else [_no_files(dags)]
     for result in results:
         if result.stack in loaded:
             reading = readings[result.stack]
             found = contract.problems(loaded[result.stack], documents[result.stack], reading.templates)
             result.jobs = len(reading.templates)
-            result.problems = by_place([*reading.problems, *found])
+            result.problems = by_place([*empty, *reading.problems, *found])
             result.unread = reading.unread
     return results
 
 
+def _no_files(dags: Path) -> Problem:
+    return Problem(f"{dags.name}/", "dags", f"there are no DAG files in {dags}", "Name their folder by --dags")
+
+
 def _readings(dags: Path, documents: dict[str, Capacity]) -> dict[str, Reading]:
     source = {name: dag_source.read(dags, document) for name, document in documents.items()}
-    if not documents or importlib.util.find_spec("airflow") is None:
+    if not documents or not dag_source.files(dags) or importlib.util.find_spec("airflow") is None:
         return source
     try:
         return dag_pods.read(dags, documents)
     except dag_pods.DagPodsError as error:
+        problem = Problem(f"{dags.name}/", "dag-import", str(error), "Run the DAG files alone")
+        if error.file is not None:
+            what = f"its import did not come to an end: {error}"
+            problem = Problem(dag_source.place(dags, error.file, 1), "dag-import", what, "Correct the file")
         for reading in source.values():
-            reading.problems.append(Problem(f"{dags.name}/", "dag-import", str(error), "Run the DAG files alone"))
+            reading.problems.append(problem)
         return source
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.contract import dag_source
-from infra.contract.problem import Problem
+from infra.contract.problem import advised
 from infra.contract.template import Member, Reading, Template
 from tidepool import capacity
 from tidepool.capacity import Capacity
@@ -26,7 +26,14 @@ LIMIT_SECONDS = 180.0
 
 
 class DagPodsError(Exception):
-    """The DAG files could not be imported at all; the message says what Airflow's process said."""
+    """The DAG files could not be imported at all; the message says what Airflow's process said.
+
+    file: the one that was being imported, where that is known.
+    """
+
+    def __init__(self, message: str, file: Path | None = None) -> None:
+        self.file = file
+        super().__init__(message)
 
 
 def read(dags: Path, documents: Mapping[str, Capacity]) -> dict[str, Reading]:
@@ -41,7 +48,10 @@ def read(dags: Path, documents: Mapping[str, Capacity]) -> dict[str, Reading]:
         for name, document in documents.items():
             (home / f"{name}.json").write_text(capacity.dumps(document), encoding="utf-8")
             pairs.append(f"{home / name}.json={home / name}.pods")
-        run_airflow("tidepool.operators.manifests", dags, pairs, home)
+        try:
+            run_airflow("tidepool.operators.manifests", dags, pairs, home)
+        except DagPodsError as error:
+            raise DagPodsError(str(error), _importing(home, dags)) from None
         return {
             name: _merge(
                 json.loads((home / f"{name}.pods").read_text(encoding="utf-8")),
@@ -68,6 +78,7 @@ def run_airflow(
         "LANG": "C.UTF-8",
         "AIRFLOW_HOME": str(home / "airflow"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "100",  # down to the line of the DAG file
         "AIRFLOW_CONN_KUBERNETES_DEFAULT": "kubernetes://",
     }
@@ -90,7 +101,17 @@ def run_airflow(
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
     if process.returncode:
-        raise DagPodsError(f"Airflow could not read the DAG files of {dags}:\n" + "\n".join(output.splitlines()[-10:]))
+        said = ":\n" + "\n".join(output.splitlines()[-10:]) if output.strip() else ", and did not say why"
+        raise DagPodsError(f"Airflow could not read the DAG files of {dags}{said}")
+
+
+def _importing(home: Path, dags: Path) -> Path | None:
+    """The DAG file that was being imported when the process ended."""
+    for note in home.glob("*.importing"):
+        file = Path(note.read_text(encoding="utf-8"))
+        if file.is_relative_to(dags.resolve()):
+            return dags / file.relative_to(dags.resolve())
+    return None
 
 
 def _merge(found: dict[str, Any], source: Reading, dags: Path, lines: Mapping[tuple[str, str], int]) -> Reading:
@@ -125,6 +146,5 @@ def _merge(found: dict[str, Any], source: Reading, dags: Path, lines: Mapping[tu
         where = place(error["file"], error["task"], error["line"])
         if where not in {problem.where for problem in source.problems}:
             what = f"task {error['task']!r}: its pod cannot be built" if error["task"] else "Airflow cannot import it"
-            message = error["message"].rstrip(".")
-            reading.problems.append(Problem(where, "dag-import", f"{what}: {message}", "Correct the file"))
+            reading.problems.append(advised(where, "dag-import", f"{what}: {error['message']}", "Correct the file"))
     return reading

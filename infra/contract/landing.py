@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from infra.contract import daemons, scheduling
+from infra.contract import daemons, scheduling, topology
 from infra.contract.problem import Problem
 from infra.contract.template import Template
 from infra.settings.model import Settings
@@ -17,7 +17,9 @@ UNKNOWN_TYPES = 2
 def refusals(template: Template, settings: Settings, capacity: Capacity) -> dict[str, list[str]]:
     """Why a pool's machines would not take the pod, by pool; an empty list where they would."""
     return {
-        name: scheduling.refusals(template.pod, pool, daemons.total(daemons.on_machine(settings, pool.gpus)))
+        name: scheduling.refusals(
+            template.pod, pool, daemons.total(daemons.on_machine(settings, pool.gpus)), topology.of_pool(settings, name)
+        )
         for name, pool in capacity.pools.items()
     }
 
@@ -37,7 +39,7 @@ def problems(template: Template, settings: Settings, capacity: Capacity) -> Iter
     if not jobs:
         yield template.problem(
             "unschedulable",
-            f"no machine of any job pool would ever take its pod ({_reasons(refused, capacity)})",
+            f"no machine of any job pool would ever take its pod ({_nearest(refused, capacity)})",
             "Correct the pod (tidepool's operators choose the pool themselves), or the pools' labels and taints",
         )
         return
@@ -53,13 +55,16 @@ def problems(template: Template, settings: Settings, capacity: Capacity) -> Iter
             )
 
 
-def _reasons(refused: Mapping[str, list[str]], capacity: Capacity) -> str:
-    """Why each job pool refuses a pod; pools that do so for the same reasons together."""
-    by_reasons: dict[str, list[str]] = {}
-    for name, why in refused.items():
-        if capacity.pools[name].jobs:
-            by_reasons.setdefault(", ".join(why), []).append(name)
-    return "; ".join(f"{', '.join(names)}: {why}" for why, names in by_reasons.items()) or "there is no job pool"
+def _nearest(refused: Mapping[str, list[str]], capacity: Capacity) -> str:
+    """Why those job pools refuse a pod that have the fewest reasons against it, and how many others there are."""
+    jobs = {name: why for name, why in refused.items() if capacity.pools[name].jobs}
+    if not jobs:
+        return "there is no job pool"
+    nearest = min(jobs.values(), key=len)
+    same = [name for name, why in jobs.items() if why == nearest]
+    others = len(jobs) - len(same)
+    rest = f"; {others} more refuse{'s' if others == 1 else ''} it for other reasons" if others else ""
+    return f"{', '.join(same)}: {', '.join(nearest)}{rest}"
 
 
 def _fallback(template: Template, pools: list[Pool]) -> Iterator[Problem]:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from infra import scheduling
+from infra.contract.topology import Topology
 from tidepool import requests as reservation
 from tidepool.capacity import GPU_RESOURCE, Pool
 from tidepool.job import human
+
+NOWHERE = Topology()
 
 
 @dataclass(frozen=True)
@@ -45,24 +48,24 @@ def requests(pod: Mapping[str, Any]) -> Amount:
     return _amount(reservation.requested(pod))
 
 
-def refusals(pod: Mapping[str, Any], pool: Pool, daemons: Amount) -> list[str]:
+def refusals(pod: Mapping[str, Any], pool: Pool, daemons: Amount, topology: Topology = NOWHERE) -> list[str]:
     """Why no machine of the pool would ever take the pod; empty where one would.
 
-    daemons: what the DaemonSets take of each machine.
+    daemons: what the DaemonSets take of each machine. topology: where its machines are.
     """
     spec = pod.get("spec") or {}
     untolerated = scheduling.untolerated(spec, pool.taints)
     return [
-        *_selector(spec, known_labels(pool)),
+        *_selector(spec, known_labels(pool, topology), topology),
         *(f"its taint {each.key}={each.value}:{each.effect} is not tolerated" for each in untolerated),
         *_too_large(requests(pod), pool, daemons),
         *([] if pool.max_machines else ["it may have no machines (its max is 0)"]),
     ]
 
 
-def known_labels(pool: Pool) -> dict[str, tuple[str, ...]]:
+def known_labels(pool: Pool, topology: Topology = NOWHERE) -> dict[str, tuple[str, ...]]:
     """The labels that the pool's machines are known to carry, each with the values that it may have."""
-    labels: dict[str, tuple[str, ...]] = {key: (value,) for key, value in pool.labels.items()}
+    labels: dict[str, tuple[str, ...]] = {**topology.labels, **scheduling.exactly(pool.labels)}
     labels |= {"kubernetes.io/arch": (pool.architecture,), "kubernetes.io/os": ("linux",)}
     if pool.instance_types:
         labels["node.kubernetes.io/instance-type"] = pool.instance_types
@@ -78,16 +81,20 @@ def _amount(whole: Mapping[str, int]) -> Amount:
     )
 
 
-def _selector(spec: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
+def _selector(spec: Mapping[str, Any], labels: Mapping[str, tuple[str, ...]], topology: Topology) -> Iterator[str]:
+    unknown = set(topology.unknown) - labels.keys()
     for key, value in scheduling.unselected(spec, labels):
-        yield f"its node selector wants {key}={value}, and {_carried(key, labels)}"
+        if key not in unknown:
+            yield f"its node selector wants {key}={value}, and {topology.words.get(key) or _carried(key, labels)}"
     terms = scheduling.terms(spec)
     if terms is None:
         return
     unmet = [scheduling.unmet(term, labels) for term in terms]
-    if [] not in unmet:
-        words = " or ".join(", ".join(_words(each) for each in missing) for missing in unmet if missing)
-        yield f"its node affinity wants {words or 'nothing that a node could be'}"
+    missing = [each and [one for one in each if one["key"] not in unknown] for each in unmet]
+    if [] not in missing:
+        words = " or ".join(", ".join(_words(one) for one in each) for each in missing if each)
+        why = {topology.words[one["key"]]: "" for each in missing for one in each or [] if one["key"] in topology.words}
+        yield f"its node affinity wants {'; '.join([words or 'nothing that a node could be', *why])}"
 
 
 def _words(expression: Mapping[str, Any]) -> str:

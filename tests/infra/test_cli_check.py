@@ -83,6 +83,7 @@ def test_one_stack_is_checked_by_its_name() -> None:
         (["elsewhere/Pulumi.x.yaml"], "there is no file elsewhere/Pulumi.x.yaml"),
         (["local", "--dags", "nowhere"], "'nowhere' does not exist"),
         (["local", "prod"], "unexpected extra argument"),
+        ([""], "there is no stack ''; the stacks are"),
     ],
 )
 def test_a_wrong_call_says_what_is_wrong_and_ends_with_2(arguments: list[str], says: str) -> None:
@@ -145,6 +146,47 @@ def test_dag_files_that_never_end_are_given_up(tmp_path: Path, monkeypatch: pyte
     started = time.monotonic()
     (result,) = check.run([BASE], tmp_path)
     assert time.monotonic() - started < 10
-    assert [problem.what for problem in result.problems] == [
-        f"importing the DAG files of {tmp_path} took more than 0.5 s"
-    ]
+    (problem,) = result.problems
+    assert problem.what.endswith(f"importing the DAG files of {tmp_path} took more than 0.5 s")
+
+
+@pytest.mark.parametrize("how", ["os._exit(0)", "os._exit(3)", "os.kill(os.getpid(), 9)", "raise SystemExit(0)"])
+def test_a_dag_file_that_ends_the_process_is_named_and_the_others_are_read(tmp_path: Path, how: str) -> None:
+    (tmp_path / "a.py").write_text(
+        "from airflow.sdk import DAG\nfrom tidepool import SparkPodOperator\n"
+        "with DAG(dag_id='a', schedule=None):\n    SparkPodOperator(task_id='t', application='a.py')\n"
+    )
+    (tmp_path / "ends.py").write_text(f"from airflow.sdk import DAG\nimport os\n{how}\n")
+    (result,) = check.run([BASE], tmp_path)
+    (problem,) = result.problems
+    assert problem.where.startswith(f"{tmp_path.name}/ends.py:")
+    assert problem.rule == "dag-import"
+    assert result.jobs == 1
+
+
+def test_a_folder_without_dag_files_does_not_pass(tmp_path: Path) -> None:
+    done = run("dev", "--dags", str(tmp_path))
+    assert done.exit_code == 1
+    assert f"there are no DAG files in {tmp_path}" in " ".join(done.output.split())
+    (found,) = json.loads(run("dev", "--dags", str(tmp_path), "--json").output)["stacks"]
+    assert [each["rule"] for each in found["problems"]] == ["dags"]
+
+
+def test_an_import_error_that_has_its_advice_gets_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        "from airflow.sdk import DAG\nfrom tidepool import SparkPodOperator\n"
+        "with DAG(dag_id='a', schedule=None):\n    SparkPodOperator(task_id='t', application='a.py', memory='64Gi')\n"
+    )
+    (result,) = check.run([BASE], tmp_path)
+    assert [each.do for each in result.problems] == ["Ask for less, or for a pool of larger machines in stacks/"]
+
+
+@pytest.mark.usefixtures("without_airflow")
+def test_json_is_whole_whatever_a_dag_file_has_in_it(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        "from datetime import timedelta\nfrom tidepool import SparkPodOperator\nA = {[1]: 2}\n"
+        "SparkPodOperator(task_id='t', application='a.py', volumes=5, execution_timeout=timedelta(hour=1))\n"
+    )
+    (tmp_path / "b.py").symlink_to("nowhere")
+    (found,) = json.loads(run("dev", "--dags", str(tmp_path), "--json").output)["stacks"]
+    assert [each["where"] for each in found["problems"]] == [f"{tmp_path.name}/a.py:4", f"{tmp_path.name}/b.py:1"]

@@ -2,7 +2,8 @@
 
     python -m tidepool.operators.manifests DAGS DOCUMENT=OUTPUT …
 
-For each capacity document one output: {"errors": […], "tasks": […], "unread": […]}, described by `collect`.
+For each capacity document one output: {"errors": […], "tasks": […], "unread": […]}, described by `collect`. While a
+file is imported, OUTPUT.importing has its path: a file may end the process.
 """
 
 from __future__ import annotations
@@ -43,24 +44,38 @@ def main(arguments: list[str]) -> int:
         if not child:
             os.environ[PATH_VARIABLE] = document
             try:
-                Path(output).write_text(json.dumps(collect(Path(folder))), encoding="utf-8")
+                found = collect(Path(folder), Path(f"{output}.importing"))
+                Path(output).write_text(json.dumps(found), encoding="utf-8")
             except BaseException as error:  # noqa: BLE001 - nothing of the parent's may run in here
                 print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
                 os._exit(1)
             os._exit(0)
-        failed |= os.waitpid(child, 0)[1]
+        failed |= os.waitpid(child, 0)[1] or not Path(output).is_file()
     return 1 if failed else 0
 
 
-def collect(folder: Path) -> dict[str, list[Any]]:
-    """Everything that the DAG files of a folder would launch.
+class _Bag(BundleDagBag):
+    """Writes down which file it imports, until all are imported."""
+
+    def __init__(self, folder: Path, note: Path) -> None:
+        self._note = note
+        super().__init__(folder, bundle_path=folder)
+        note.unlink(missing_ok=True)
+
+    def process_file(self, filepath: Any, only_if_updated: bool = True, safe_mode: bool = True) -> Any:
+        self._note.write_text(str(filepath), encoding="utf-8")
+        return super().process_file(filepath, only_if_updated, safe_mode)  # type: ignore[no-untyped-call]
+
+
+def collect(folder: Path, note: Path) -> dict[str, list[Any]]:
+    """Everything that the DAG files of a folder would launch. note: a file for the path of what is being imported.
 
     errors: files that could not be imported and pods that could not be built, with file, line, task and message; those
     that have no line or task have None. tasks: file, dag, task, the pod as a manifest, its timeouts in seconds, and
     members: each other kind of the job's pods, with its name, how many it needs at once, and one as a manifest.
     unread: tasks whose pod can't be known before they run, each with the reason.
     """
-    bag = BundleDagBag(folder, bundle_path=folder)
+    bag = _Bag(folder, note)
     found: dict[str, list[Any]] = {"errors": [], "tasks": [], "unread": []}
     for file, text in bag.import_errors.items():
         found["errors"].append(_import_error(folder, Path(file), text))

@@ -5,19 +5,11 @@ from __future__ import annotations
 from infra.services import gpu, termination_handler
 from infra.services.gpu import DevicePlugin
 from infra.services.termination_handler import TerminationHandler
-from tests.infra import golden, recording
+from tests.infra import recording
 from tests.infra.releases import RELEASE
 from tidepool.pod import GRACE_SECONDS
 
 NODES = [{"tidepool.dev/pool": "gpu"}, {"a": "b", "c": "d"}]
-
-
-def test_values_of_the_termination_handler() -> None:
-    golden.check_json("helm/aws-node-termination-handler.json", termination_handler.values())
-
-
-def test_values_of_the_device_plugin() -> None:
-    golden.check_json("helm/nvidia-device-plugin.json", gpu.values(NODES))
 
 
 def test_agents_stand_every_taint_of_a_job_machine() -> None:

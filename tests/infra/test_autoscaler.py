@@ -10,14 +10,10 @@ from infra.local.aws import seconds
 from infra.services import autoscaler
 from infra.services.autoscaler import Autoscaler, AutoscalerRelease, priority_list
 from infra.settings.pools import UNNEEDED_TIME
-from tests.infra import golden, recording
+from tests.infra import recording
 from tests.infra.releases import RELEASE, SYSTEM
 
 CLOUD = {"cloudProvider": "aws", "awsRegion": "us-east-1", "autoDiscovery": {"clusterName": "dev"}}
-
-
-def test_the_charts_values() -> None:
-    golden.check_json("helm/cluster-autoscaler.json", autoscaler.values(CLOUD, SYSTEM, {}))
 
 
 def test_its_image_is_of_the_clusters_minor_version_whatever_the_chart_packages() -> None:

@@ -5,14 +5,10 @@ import pytest
 from infra.services import monitoring
 from infra.services.monitoring import Monitoring, MonitoringArgs
 from infra.settings import model
-from tests.infra import golden, recording
+from tests.infra import recording
 from tests.infra.releases import PASSWORD, RANDOM, RELEASE, SYSTEM, has_secret, pods_of, revealed
 
 SETTINGS = model.Monitoring(retention_days=15, volume_gib=50)
-
-
-def test_the_charts_values() -> None:
-    golden.check_json("helm/kube-prometheus-stack.json", monitoring.values(SETTINGS, SYSTEM, "gp3"))
 
 
 def test_everything_runs_on_system_nodes() -> None:

@@ -31,10 +31,6 @@ def history_args(event_logs: pulumi.Input[str] = "s3a://logs/events", **changes:
     )
 
 
-def test_values_of_the_spark_operator() -> None:
-    golden.check_json("helm/spark-operator.json", spark_operator.values(TENANTS, SYSTEM))
-
-
 def test_the_operator_heeds_tenants_namespaces_and_no_other() -> None:
     assert spark_operator.values(TENANTS, SYSTEM)["spark"]["jobNamespaces"] == TENANTS
     with pytest.raises(ValueError, match="without one it would watch them all"):

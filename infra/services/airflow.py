@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pulumi
 import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
 from infra import charts, naming
-from infra.services import airflow_setup, airflow_values
+from infra.services import airflow_executor, airflow_setup, airflow_values
 from infra.services.airflow_values import (
     API_KEY,
+    ASYNC_DATABASE_KEY,
     DATABASE_KEY,
     DATABASE_SECRET,
     FERNET_KEY,
@@ -89,10 +90,15 @@ class Airflow(pulumi.ComponentResource):
         ]
         database_secret = args.database_secret or DATABASE_SECRET
         if args.database_connection is not None:
-            secrets.append(self._secret("database", DATABASE_SECRET, {DATABASE_KEY: args.database_connection}))
+            given = pulumi.Output.secret(args.database_connection)
+            urls = {DATABASE_KEY: given, ASYNC_DATABASE_KEY: given.apply(airflow_values.async_connection)}
+            secrets.append(self._secret("database", DATABASE_SECRET, urls))
             database_secret = DATABASE_SECRET
         if args.metrics:
             self._let_prometheus_in()
+        before = secrets
+        if args.settings.executor == "KubernetesExecutor":
+            before = [*secrets, *self._executor([database_secret, KEYS_SECRET])]
         release = kubernetes.helm.v3.Release(
             f"{name}-release",
             kubernetes.helm.v3.ReleaseArgs(
@@ -113,7 +119,7 @@ class Airflow(pulumi.ComponentResource):
                     timeout_seconds=1200,  # the image is large and the database is migrated
                 )
             ),
-            opts=pulumi.ResourceOptions(parent=self, depends_on=secrets),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=before),
         )
         self._set_up(args, database_secret, release)
         self.register_outputs({})
@@ -138,6 +144,48 @@ class Airflow(pulumi.ComponentResource):
             string_data=data,
             opts=self._inside,
         )
+
+    def _executor(self, secrets: list[str]) -> list[pulumi.Resource]:
+        """The scheduler's account and right to make task pods, the API server's to read their logs, and the limits."""
+        account = kubernetes.core.v1.ServiceAccount(
+            f"{self._name}-scheduler",
+            metadata={"name": naming.AIRFLOW_SCHEDULER_SERVICE_ACCOUNT, "namespace": NAMESPACE},
+            opts=self._inside,
+        )
+        policy = kubernetes.admissionregistration.v1.ValidatingAdmissionPolicy(
+            f"{self._name}-task-pods",
+            metadata={"name": airflow_executor.POLICY},
+            spec=cast(Any, airflow_executor.admission_policy(secrets)),
+            opts=self._inside,
+        )
+        binding = kubernetes.admissionregistration.v1.ValidatingAdmissionPolicyBinding(
+            f"{self._name}-task-pods",
+            metadata={"name": airflow_executor.POLICY},
+            spec=cast(Any, airflow_executor.admission_binding()),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[policy]),
+        )
+        return [
+            account,
+            binding,
+            *self._right("executor", naming.AIRFLOW_SCHEDULER_SERVICE_ACCOUNT, airflow_executor.EXECUTOR_RULES),
+            *self._right("task-reader", naming.AIRFLOW_API_SERVICE_ACCOUNT, airflow_executor.READER_RULES),
+        ]
+
+    def _right(self, suffix: str, account: str, allowed: dict[str, list[str]]) -> list[pulumi.Resource]:
+        name = f"{self._name}-{suffix}"
+        metadata: Any = {"name": name, "namespace": NAMESPACE}
+        rules = cast(Any, airflow_executor.rules(allowed))
+        role = kubernetes.rbac.v1.Role(name, metadata=metadata, rules=rules, opts=self._inside)
+        binding = kubernetes.rbac.v1.RoleBinding(
+            name,
+            metadata=metadata,
+            role_ref=kubernetes.rbac.v1.RoleRefArgs(
+                api_group="rbac.authorization.k8s.io", kind="Role", name=role.metadata.name
+            ),
+            subjects=[kubernetes.rbac.v1.SubjectArgs(kind="ServiceAccount", name=account, namespace=NAMESPACE)],
+            opts=self._inside,
+        )
+        return [role, binding]
 
     def _let_prometheus_in(self) -> None:
         kubernetes.networking.v1.NetworkPolicy(

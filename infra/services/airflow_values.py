@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import yaml
 
 from infra import naming, versions
 from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
@@ -18,9 +21,9 @@ NAMESPACE = naming.PLATFORM_NAMESPACE
 DATABASE_SECRET = "airflow-database"  # noqa: S105 (names, as the chart's)
 KEYS_SECRET = "airflow-keys"  # noqa: S105
 USER_SECRET, KEEPER_USER_SECRET = "airflow-user", "airflow-keeper"
-DATABASE_KEY = "connection"
+DATABASE_KEY, ASYNC_DATABASE_KEY = "connection", "connection-async"
 FERNET_KEY, API_KEY, JWT_KEY = "fernet-key", "api-secret-key", "jwt-secret"
-"""The keys that the chart looks for in the Secrets that it is given."""
+"""The keys that the chart looks for in the Secrets that it is given; for the asynchronous connection we do."""
 
 USER_ID = 50000
 """Of Airflow's official images, whose group is 0; the image `airflow` keeps both."""
@@ -76,6 +79,7 @@ def values(
     priority = {"priorityClassName": system["priorityClassName"]}
     is_kubernetes = settings.executor == "KubernetesExecutor"
     launcher = {"serviceAccount": {"create": False, "name": naming.AIRFLOW_SERVICE_ACCOUNT}}
+    executor = {"serviceAccount": {"create": False, "name": naming.AIRFLOW_SCHEDULER_SERVICE_ACCOUNT}}
     bystander = {"serviceAccount": {"create": True, "automountServiceAccountToken": False}}
     is_off = {"enabled": False}
     return {
@@ -90,15 +94,16 @@ def values(
         "uid": USER_ID,
         "gid": 0,
         "securityContexts": {"pod": SECURITY, "containers": RESTRICTED_CONTAINER},
-        # The chart's own rights are for task pods in Airflow's namespace. Those to launch jobs are given in each
-        # tenant's namespace, where that is; the chart knows only "here" and "in the whole cluster".
-        "rbac": {"create": is_kubernetes},
+        # The chart's own rights would let task pods start and enter any pod beside Airflow. Those to launch jobs are
+        # given in each tenant's namespace, those of KubernetesExecutor in airflow_executor.
+        "rbac": {"create": False},
         "multiNamespaceMode": False,
-        "allowPodLaunching": is_kubernetes,
+        "allowPodLaunching": False,
         "env": [{"name": PATH_VARIABLE, "value": f"{CAPACITY_FOLDER}/{naming.CAPACITY_KEY}"}],
         # A folder and not a file: only so does a changed ConfigMap reach pods that run.
         "volumes": [{"name": "capacity", "configMap": {"name": naming.CAPACITY_CONFIG_MAP}}],
         "volumeMounts": [{"name": "capacity", "mountPath": CAPACITY_FOLDER, "readOnly": True}],
+        "extraEnv": yaml.safe_dump(async_database(database_secret), sort_keys=False),
         "data": {"metadataSecretName": database_secret},
         # Given by name, all three: what the chart makes up itself changes with every upgrade.
         "fernetKeySecretName": KEYS_SECRET,
@@ -106,7 +111,8 @@ def values(
         "jwtSecretName": KEYS_SECRET,
         "config": config(settings, logs),
         "scheduler": {
-            **launcher,
+            # LocalExecutor runs tasks in its pod; with KubernetesExecutor no DAG's code runs there.
+            **(executor if is_kubernetes else launcher),
             **priority,
             # LocalExecutor runs tasks in the scheduler's pod, each a process that watches a job.
             "resources": resources("500m", "1Gi", "2Gi") if is_kubernetes else resources("1", "3Gi", "6Gi"),
@@ -114,6 +120,8 @@ def values(
             "logGroomerSidecar": groomer(),
         },
         "workers": {
+            # The chart heeds the one below `kubernetes` only if it is told to (useWorkerDedicatedServiceAccounts).
+            **launcher,
             "celery": {"persistence": is_off},
             "kubernetes": {**launcher, **priority, "resources": resources("200m", "512Mi", "1Gi")},
         },
@@ -142,7 +150,7 @@ def values(
             },
             **priority,
             "resources": resources("500m", "1Gi", "2Gi"),
-            "allowPodLogReading": is_kubernetes,
+            "allowPodLogReading": False,
             **({"env": page()} if has_page else {}),
         },
         # No Helm hook: those run after everything is ready, and nothing gets ready before the database is migrated.
@@ -165,6 +173,22 @@ def values(
         "redis": is_off,
         "flower": is_off,
     }
+
+
+def async_database(secret: str) -> list[dict[str, Any]]:
+    """The variable with the asynchronous connection. Where the Secret has none, Airflow makes one of the other."""
+    reference = {"name": secret, "key": ASYNC_DATABASE_KEY, "optional": True}
+    return [{"name": "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC", "valueFrom": {"secretKeyRef": reference}}]
+
+
+def async_connection(connection: str) -> str:
+    """The URL of the same PostgreSQL for asyncpg, which takes libpq's `sslmode` as `ssl` only, and refuses the other.
+
+    Airflow changes nothing but the driver.
+    """
+    server, _, parameters = connection.partition(":")[2].partition("?")
+    changed = "&".join(re.sub("^sslmode=", "ssl=", each) for each in parameters.split("&"))
+    return f"postgresql+asyncpg:{server}{'?' if changed else ''}{changed}"
 
 
 def page() -> list[dict[str, Any]]:

@@ -192,7 +192,8 @@ class ExistingCluster:
 class ExistingCloud:
     """`cluster.kind: existing`: no cloud resource is made. logs, event_logs: URIs that jobs and Airflow can write.
 
-    database_secret: Secret in the platform's namespace with the key `connection` (Airflow's), if Airflow is deployed.
+    database_secret: Secret in the platform's namespace with the key `connection` (Airflow's), if Airflow is deployed;
+    `connection-async` may be there too.
     storage_class: for persistent volumes; empty for the cluster's default.
     system_selector, system_taints: of the nodes for what must not be interrupted.
     """

@@ -60,7 +60,10 @@ def test_keys_and_passwords_are_secrets_and_never_values() -> None:
     made = made_by(database_connection=lambda: pulumi.Output.secret(URL))
     assert set(secret(made, "airflow-keys")) == {"fernet-key", "api-secret-key", "jwt-secret"}
     assert secret(made, "airflow-user") == {"username": "admin", "password": PASSWORD}
-    assert secret(made, "airflow-database") == {"connection": URL}
+    assert secret(made, "airflow-database") == {
+        "connection": URL,
+        "connection-async": "postgresql+asyncpg://airflow:secret@database.example/airflow",
+    }
     for each in (made.one(RELEASE).inputs["values"], made.one(":Job").inputs, made.one(":ConfigMap").inputs):
         assert not has_secret(each)
         assert "database.example" not in str(each)

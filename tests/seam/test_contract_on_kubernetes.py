@@ -136,6 +136,14 @@ def test_the_jobs_of_our_dags_are_let_in(api: client.CoreV1Api) -> None:
     assert [refusal(api, named(each.pod)) for each in templates] == [""] * len(templates)
 
 
+def test_every_kind_of_pod_of_a_job_of_several_is_let_in(api: client.CoreV1Api, tmp_path: Path) -> None:
+    shutil.copy(DAGS / "examples" / "spark_cluster.py", tmp_path)
+    (template,) = dag_source.read(tmp_path, contract.planned(BASE)).templates
+    accounts = [each.pod["spec"]["serviceAccountName"] for each in template.kinds()]
+    assert accounts == ["job-driver", "job"]
+    assert [refusal(api, named(each.pod)) for each in template.kinds()] == ["", ""]
+
+
 def named(pod: Any) -> dict[str, Any]:
     return {**pod, "metadata": {**pod["metadata"], "name": "pod"}}
 

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from infra.cli import local_view
 from infra.cli.bench import bench
 from infra.cli.options import AutoscalerOption, JsonOption
 from infra.cli.run import run
@@ -53,6 +53,8 @@ def up(
     except LocalError as error:
         progress.say(str(error))
         raise typer.Exit(1) from error
+    for line in local_view.releases_told(status.not_here(there)):
+        progress.say(line)
     progress.say(f"ready after {time.monotonic() - start:.1f} s")
     typer.echo(f"export KUBECONFIG={there.kubeconfig}")
     typer.echo(f"export TIDEPOOL_CAPACITY={there.capacity}")
@@ -81,7 +83,9 @@ def down() -> None:
 
 @app.command("status")
 def show_status(as_json: JsonOption = False) -> None:
-    """Show processes, pools, machines, HDFS and pods. Exits with 1 if the cloud is not up or not well.
+    """Show processes, pools, machines, HDFS, pods, and releases that are not deployed here.
+
+    Exits with 1 if the cloud is not up or not well.
 
     \b
     Examples:
@@ -96,12 +100,7 @@ def show_status(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:
-        console = Console(highlight=False)
-        for title, rows in found.as_dict().items():
-            if title not in ("not_here", "problems"):
-                _table(console, title, rows)
-        if found.not_here:
-            console.print(f"not here: {len(found.not_here)} resources of the stack; --json lists them with the reasons")
+        local_view.show(found, Console(highlight=False))
     for problem in found.problems:
         typer.secho(problem, fg="red", err=True)
     raise typer.Exit(1 if found.problems else 0)
@@ -160,12 +159,3 @@ app.command()(bench)
 def _log_folder() -> Path:
     """Where the logs are, whether the cloud is up or not."""
     return cloud.Cloud(paths.state()).state / "log"
-
-
-def _table(console: Console, title: str, rows: list[dict[str, object]]) -> None:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for column in rows[0] if rows else ():
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    console.print(table if rows else f"{title}: none", soft_wrap=False)

@@ -65,7 +65,7 @@ def read(cloud: Cloud) -> Status:
         hdfs=hdfs,
         datanodes=datanodes,
         pods=[_pod(pod) for namespace in namespaces for pod in api.list_namespaced_pod(namespace).items],
-        not_here=_not_here(cloud),
+        not_here=not_here(cloud),
         problems=problems,
     )
 
@@ -118,7 +118,7 @@ def hdfs_problems(whole: dict[str, Any], blocks: dict[str, Any], replication: in
     return found
 
 
-def _not_here(cloud: Cloud) -> list[dict[str, Any]]:
+def not_here(cloud: Cloud) -> list[dict[str, Any]]:
     """What of the stack can't be had on this machine: type, name and reason."""
     with contextlib.suppress(FileNotFoundError):
         rows: list[dict[str, Any]] = json.loads(cloud.not_here.read_text())

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tidepool.capacity import GPU_RESOURCE, JOB_PRIORITY_CLASS, POOL_LABEL, TEAM_LABEL, Capacity, Pool
+from tidepool.capacity import GPU_RESOURCE, JOB_PRIORITY_CLASS, LABEL_PREFIX, POOL_LABEL, TEAM_LABEL, Capacity, Pool
 from tidepool.job import MIB
 from tidepool.labels import ATTEMPT, OWNER_DAG, OWNER_RUN, OWNER_TASK
 from tidepool.sizing import Placement
@@ -104,6 +104,11 @@ def checkpoint_folder(lake: str, dag: str, task: str, run: str, map_index: int) 
     """Where in the lake the attempts of one task in one run leave what the next one needs (dags/jobs/checkpoint.py)."""
     names = [dag, task, run] + ([str(map_index)] if map_index >= 0 else [])
     return "/".join((lake.rstrip("/"), "checkpoints", *(label_value(name) for name in names)))
+
+
+def without_ours(given: Mapping[str, str] | None) -> dict[str, str]:
+    """Labels or annotations without those that say whose pod it is and where: they are nobody else's to give."""
+    return {key: value for key, value in (given or {}).items() if not key.startswith(LABEL_PREFIX)}
 
 
 def may_land_on(pod: Mapping[str, Any], pools: Iterable[Pool]) -> tuple[Pool, ...]:

@@ -72,8 +72,8 @@ def place(job: Job, capacity: Capacity) -> Placement:
     spot to on-demand by itself. Machines with GPUs are for jobs that ask for them.
     Raises JobError where it fits nowhere, or the team is none; the message says what there is.
     """
-    team = _team(job, capacity)
-    usable = _named(job, capacity) if job.pool is not None else _by_preference(capacity)
+    team = team_of(job, capacity)
+    usable = named_pool(job, capacity) if job.pool is not None else _by_preference(capacity)
     if not usable:
         raise JobError(f"task {job.task!r} needs a job pool, but cluster {capacity.cluster!r} has none with machines")
     candidates = [pool for pool in usable if (pool.gpus >= job.gpus if job.gpus else not pool.gpus)]
@@ -148,7 +148,8 @@ def why_not(job: Job, placement: Placement, pool: Pool) -> str:
     return "another job would have room beside it on a machine"
 
 
-def _team(job: Job, capacity: Capacity) -> str:
+def team_of(job: Job, capacity: Capacity) -> str:
+    """Whose job it is. Raises JobError where there is no such team."""
     team = capacity.default_tenant if job.team is None else job.team
     if team not in capacity.tenants:
         known = ", ".join(sorted(capacity.tenants))
@@ -156,7 +157,8 @@ def _team(job: Job, capacity: Capacity) -> str:
     return team
 
 
-def _named(job: Job, capacity: Capacity) -> list[Pool]:
+def named_pool(job: Job, capacity: Capacity) -> list[Pool]:
+    """The one pool that the job names. Raises JobError where it is none that jobs may use."""
     exist = ", ".join(sorted(name for name, pool in capacity.pools.items() if pool.jobs)) or "none"
     pool = capacity.pools.get(job.pool or "")
     if pool is None:

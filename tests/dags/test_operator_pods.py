@@ -13,6 +13,7 @@ from unittest import mock
 
 import pytest
 from airflow.sdk import DAG
+from kubernetes import client
 from kubernetes.client import ApiClient
 
 import tidepool
@@ -207,11 +208,131 @@ def test_a_mapped_task_gets_the_same_defaults() -> None:
         ({"affinity": {}, "container_resources": {"limits": {}}}, r"affinity: name a `pool`; container_resources: ask"),
         ({"arguments": ["x"]}, r"arguments: use `application_args`"),
         ({"conf": {"spark.master": "yarn"}}, r"'clean': conf spark\.master is derived from cores"),
+        ({"application_args": "--day 1"}, r"'clean': application_args: must be a list, such as .*, not '--day 1'"),
+        ({"application_args": None}, r"'clean': application_args: must be a list"),
+        ({"retries": "a"}, r"'clean': retries: must be a whole number of attempts, 0 for none, not 'a'"),
+        (
+            {"platform_retries": -1, "memory_retries": 0.5},
+            r"platform_retries: must be .*, not -1; memory_retries: must be .*, not 0\.5",
+        ),
+        (
+            {"affinity": {}, "cores": 0, "market": "cheap"},
+            r"cores: must .*; market must be .*; not for the author to give: affinity",
+        ),
+        (
+            {"cores": 0, "market": "cheap", "team": "x", "pool": "y"},
+            r"cores: must .*; market must .*; there is no team 'x'.*; there is no pool 'y'",
+        ),
+        (
+            {"conf": {"spark.master": "yarn"}, "executors": 99, "application": "../x.py"},
+            r"'clean': application must .*; conf spark.master is derived from cores.*; executors=99, with 2 cores",
+        ),
     ],
 )
 def test_a_job_that_cannot_be_fails_where_the_dag_is_parsed(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(JobError, match=words):
         SparkPodOperator(**{"task_id": "clean", "application": "clean.py"} | arguments)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "words"),
+    [
+        (
+            tidepool.SparkClusterOperator,
+            {"gpus": 1, "executors": 0, "cores": 0, "driver_cores": "x", "application_args": "a"},
+            r"gpus: executors have none.*; application_args.*; executors must .*; cores: .*not 0; cores: .*not 'x'",
+        ),
+        (
+            tidepool.DaskClusterOperator,
+            {"workers": 0, "deferrable": True, "team": "x", "image": "i:1"},
+            r"'t': workers must .*; deferrable: not .*; there is no team 'x'",
+        ),
+        (tidepool.SparklingWaterPodOperator, {"executors": 2, "cores": 0}, r"executors: H2O .*; no image .*; cores"),
+    ],
+)
+def test_everything_that_is_wrong_with_a_job_of_any_kind_is_told_at_once(
+    kind: type[JobPodOperator], given: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(JobError, match=words):
+        kind(**{"task_id": "t", "application": "a.py"} | given)
+
+
+def test_retries_that_are_none_are_refused_also_of_a_mapped_task() -> None:
+    with DAG("d"), pytest.raises(JobError, match=r"'t': memory_retries: must be a whole number"):
+        SparkPodOperator.partial(task_id="t", application="a.py", memory_retries=-1)
+
+
+FULL_POD_SPECS = {
+    r"metadata.namespace of full_pod_spec: name a `team`": {"metadata": {"namespace": "x"}},
+    r"spec.affinity of full_pod_spec: name a `pool`": {"spec": {"affinity": client.V1Affinity()}},
+    r"spec.nodeName of full_pod_spec: name a `pool`": {"spec": {"node_name": "i-1"}},
+    r"spec.serviceAccountName of full_pod_spec: name a `team`": {"spec": {"service_account_name": "job-driver"}},
+    r"the first container's resources of full_pod_spec: ask for `cores`": {
+        "resources": client.V1ResourceRequirements(requests={"cpu": "10m"})
+    },
+    r"metadata.labels tidepool.dev/pool of full_pod_spec: ": {"metadata": {"labels": {"tidepool.dev/pool": "system"}}},
+    r"metadata.annotations tidepool.dev/lease of full_pod_spec: ": {
+        "metadata": {"annotations": {"tidepool.dev/lease": "x"}}
+    },
+}
+
+
+def full_pod_spec(
+    metadata: dict[str, Any] | None = None, spec: dict[str, Any] | None = None, **container: Any
+) -> client.V1Pod:
+    base = client.V1Container(name="base", **container)
+    return client.V1Pod(
+        metadata=client.V1ObjectMeta(**metadata or {}), spec=client.V1PodSpec(containers=[base], **spec or {})
+    )
+
+
+@pytest.mark.parametrize("words", FULL_POD_SPECS)
+def test_a_full_pod_spec_may_not_undo_what_the_arguments_may_not(words: str) -> None:
+    with pytest.raises(JobError, match=f"'t': not for the author to give: {words}"):
+        JobPodOperator(task_id="t", image="i:1", full_pod_spec=full_pod_spec(**FULL_POD_SPECS[words]))
+
+
+def test_a_full_pod_spec_may_say_anything_else() -> None:
+    more = full_pod_spec({"labels": {"mine": "yes"}}, {"runtime_class_name": "nvidia"}, tty=True)
+    pod = pod_of(JobPodOperator(task_id="t", image="i:1", full_pod_spec=more))
+    assert pod["metadata"]["labels"]["mine"] == "yes"
+    assert (pod["spec"]["runtimeClassName"], pod["spec"]["containers"][0]["tty"]) == ("nvidia", True)
+    assert pod["spec"]["serviceAccountName"] == "job"
+    assert pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] == "1680m"
+
+
+def test_where_a_job_is_and_whose_follows_from_the_job_whatever_labels_and_annotations_say() -> None:
+    given = {"tidepool.dev/pool": "system", "tidepool.dev/main": "x", "tidepool.dev/holder": "9", "mine": "yes"}
+    metadata = pod_of(JobPodOperator(task_id="t", image="i:1", labels=given, annotations=given))["metadata"]
+    assert metadata["labels"]["tidepool.dev/pool"] == "spot-small"
+    for kind in ("labels", "annotations"):
+        assert metadata[kind]["mine"] == "yes"
+        assert not {"tidepool.dev/main", "tidepool.dev/holder"} & set(metadata[kind])
+    with DAG("d", default_args={"labels": given}):
+        operator = JobPodOperator(task_id="t", image="i:1")
+    assert operator.labels == {"mine": "yes"}  # by these the next attempt looks for the pod
+
+
+def test_arguments_may_be_what_another_task_returns() -> None:
+    with DAG("d", schedule=None):
+        first = JobPodOperator(task_id="first", image="i:1", do_xcom_push=True)
+        made = [
+            SparkPodOperator(task_id="all", application="a.py", application_args=first.output),
+            SparkPodOperator(task_id="some", application="a.py", application_args=["--rows", first.output["rows"]]),
+            JobPodOperator(task_id="command", image="i:1", arguments=first.output),
+        ]
+    assert [each.upstream_task_ids for each in made] == [{"first"}] * 3
+    for operator, returned, args in (
+        (made[0], ["--day", 1], ["--day", "1"]),
+        (made[1], 3, ["--rows", "3"]),
+        (made[2], ["x", 2], ["x", "2"]),
+    ):
+        unknown = pod_of(operator)["spec"]["containers"][0]["args"]  # as `tidepool check` looks at it
+        assert all(isinstance(each, str) for each in unknown)
+        ti = mock.MagicMock(dag_id="d", task_id=operator.task_id, run_id="r", map_index=-1)
+        ti.xcom_pull.return_value = returned
+        operator.render_template_fields({"ti": ti, "run_id": "r"})
+        assert pod_of(operator)["spec"]["containers"][0]["args"][-2:] == args
 
 
 def test_without_a_capacity_document_the_dag_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from airflow.sdk.definitions.xcom_arg import XComArg
+from kubernetes.client import ApiClient
+
 from tidepool import capacity as capacity_document
 from tidepool import queues
-from tidepool.capacity import JOB_PRIORITY_CLASS, Capacity
+from tidepool.capacity import JOB_PRIORITY_CLASS, LABEL_PREFIX, Capacity
 from tidepool.job import Job, JobError
 from tidepool.ladder import offered
 from tidepool.operators.retry_policy import CauseRetryPolicy
@@ -33,13 +36,80 @@ REFUSED: Mapping[str, str] = {
 """Arguments of KubernetesPodOperator that would silently undo the job's place, size and owner; what to do instead."""
 
 
-def check(task: str, given: Mapping[str, Any], refused: Mapping[str, str], deadline: timedelta | None) -> None:
-    """Raise JobError for arguments that are not for the author to give, and for a deadline that is none."""
+IN_POD_SPEC: Mapping[tuple[str, str], str] = {
+    ("metadata", "namespace"): "name a `team`",
+    ("spec", "affinity"): "name a `pool`",
+    ("spec", "nodeName"): "name a `pool`",
+    ("spec", "serviceAccount"): "name a `team`",
+    ("spec", "serviceAccountName"): "name a `team`",
+}
+"""The same in `full_pod_spec`."""
+
+
+def check(
+    task: str,
+    given: Mapping[str, Any],
+    refused: Mapping[str, str],
+    durations: Mapping[str, Any] | None = None,
+    retries: Mapping[str, Any] | None = None,
+) -> None:
+    """Raise JobError with all that is wrong: arguments that are not for the author to give, and a duration, such as a
+    deadline, or a number of retries that is none; both by name.
+    """
+    problems = _not_retries(retries or {})
+    for name, duration in (durations or {}).items():
+        if duration is not None and (not isinstance(duration, timedelta) or duration <= timedelta(0)):
+            problems.append(f"{name}: must be a timedelta longer than 0, not {duration!r}")
     found = [f"{name}: {instead}" for name, instead in refused.items() if given.get(name) is not None]
-    if found:
-        raise JobError(f"task {task!r}: not for the author to give: {'; '.join(found)}")
-    if deadline is not None and (not isinstance(deadline, timedelta) or deadline <= timedelta(0)):
-        raise JobError(f"task {task!r}: deadline: must be a timedelta longer than 0, not {deadline!r}")
+    if found := found + _in_full_pod_spec(given.get("full_pod_spec")):
+        problems.append(f"not for the author to give: {'; '.join(found)}")
+    if problems:
+        raise JobError(f"task {task!r}: " + "; ".join(problems))
+
+
+def _not_retries(given: Mapping[str, Any]) -> list[str]:
+    problems = []
+    for name, many in given.items():
+        if type(many) is not int or many < 0:
+            problems.append(f"{name}: must be a whole number of attempts, 0 for none, not {many!r}")
+    return problems
+
+
+def _in_full_pod_spec(given: Any) -> list[str]:
+    """What a `full_pod_spec` says that is not for the author, each with what to do instead."""
+    if given is None:
+        return []
+    pod = ApiClient().sanitize_for_serialization(given)
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    parts = {"metadata": metadata, "spec": spec}
+    found = [f"{part}.{key} of full_pod_spec: {why}" for (part, key), why in IN_POD_SPEC.items() if key in parts[part]]
+    if any("resources" in container for container in (spec.get("containers") or [])[:1]):
+        found.append("the first container's resources of full_pod_spec: ask for `cores`, `memory` and `gpus`")
+    for kind in ("labels", "annotations"):
+        own = [key for key in metadata.get(kind) or {} if key.startswith(LABEL_PREFIX)]
+        found += [
+            f"metadata.{kind} {key} of full_pod_spec: the job's owner and place follow from its task" for key in own
+        ]
+    return found
+
+
+def program_args(task: str, given: Any) -> list[Any]:
+    """The `application_args` as a list; what another task returns is one of its items until the task runs.
+
+    Raises JobError for text, which is a sequence of letters.
+    """
+    if isinstance(given, XComArg):
+        return [given]
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        raise JobError(f'task {task!r}: application_args: must be a list, such as ["--day", "1"], not {given!r}')
+    return list(given)
+
+
+def flat(args: Any) -> list[str]:
+    """A command line as Kubernetes takes it: a list that another task returned is so many arguments, all is text."""
+    if isinstance(args, str) or not isinstance(args, Sequence):
+        return [str(args)]
+    return [text for each in args for text in flat(each)]
 
 
 class QueuedPool(str):
@@ -97,6 +167,8 @@ def of_mapped(kwargs: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, A
     if given.get("retry_policy") is not None:
         return queue
     platform, memory = given.get("platform_retries", PLATFORM_RETRIES), given.get("memory_retries", MEMORY_RETRIES)
+    counted = {"retries": made["retries"], "platform_retries": platform, "memory_retries": memory}
+    check(made["task_id"], {}, {}, retries=counted)
     policy = CauseRetryPolicy(made["retries"], platform, memory)
     return {"retries": policy.limits.total, "retry_policy": policy, **queue}
 

@@ -11,11 +11,12 @@ from tidepool import capacity as capacity_document
 from tidepool import cluster, dask_conf, ladder
 from tidepool.capacity import Market
 from tidepool.explain import Part
-from tidepool.job import Job, JobError
+from tidepool.job import Job
 from tidepool.operators import arguments
 from tidepool.operators.arguments import NO_POOL
 from tidepool.operators.dask_pod import DaskPodOperator
 from tidepool.operators.members import Members
+from tidepool.operators.problems import Problems
 from tidepool.sizing import place
 
 
@@ -49,21 +50,26 @@ class DaskClusterOperator(DaskPodOperator):
         **kwargs: Any,
     ) -> None:
         task = kwargs.get("task_id", "")
+        problems = Problems(task)
         if type(workers) is not int or workers < 1:
-            raise JobError(f"task {task!r}: workers must be a whole number of at least 1, not {workers!r}")
+            problems.append(f"workers must be a whole number of at least 1, not {workers!r}")
         if kwargs.get("deferrable"):
-            raise JobError(f"task {task!r}: deferrable: not with workers' pods, which this task replaces when lost")
-        super().__init__(
-            cores=scheduler_cores,
-            memory=scheduler_memory,
-            market=scheduler_market,
-            exclusive=False,
-            team=team,
-            **{**kwargs, "deferrable": False},
-        )
+            problems.append("deferrable: not with workers' pods, which this task replaces when lost")
         named = arguments.named_pool(pool)
-        worker = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, gpus=gpus, team=team)
-        capacity = ladder.offered(capacity_document.load(), market, task)
+        with problems:
+            worker = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, gpus=gpus, team=team)
+        with problems:
+            capacity = ladder.offered(capacity_document.load(), market, task)
+        with problems:
+            super().__init__(
+                cores=scheduler_cores,
+                memory=scheduler_memory,
+                market=scheduler_market,
+                exclusive=False,
+                team=team,
+                **{**kwargs, "deferrable": False},
+            )
+        problems.tell()
         self.workers = workers
         self.worker_job, self.worker_market = worker, market
         self.worker_placement = place(worker, capacity)

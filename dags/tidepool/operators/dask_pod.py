@@ -10,8 +10,10 @@ from kubernetes.client import V1EnvVar, V1Pod
 from tidepool import capacity as capacity_document
 from tidepool import dask_conf, spark_conf
 from tidepool.image import default_image
+from tidepool.operators import arguments
 from tidepool.operators.arguments import REFUSED
 from tidepool.operators.job_pod import JobPodOperator
+from tidepool.operators.problems import Problems
 from tidepool.sizing import Placement
 
 IMAGE = "dask"
@@ -42,11 +44,19 @@ class DaskPodOperator(JobPodOperator):
         **kwargs: Any,
     ) -> None:
         task = kwargs.get("task_id", "")
-        file = spark_conf.application_file(task, application)
-        capacity = capacity_document.load()
-        super().__init__(image=default_image(task, IMAGE, capacity) if image is None else image, **kwargs)
+        capacity, problems = capacity_document.load(), Problems(task)
+        with problems:
+            file = spark_conf.application_file(task, application)
+        with problems:
+            args = arguments.program_args(task, application_args)
+        if image is None:
+            with problems:
+                image = default_image(task, IMAGE, capacity)
+        with problems:
+            super().__init__(image=image or IMAGE, **kwargs)
+        problems.tell()
         self._application = file
-        self._application_args = list(application_args)
+        self._application_args = args
         self._schedule_timeout = capacity.schedule_timeout_seconds
         self.arguments = self._command()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from typing import Any
@@ -35,13 +35,14 @@ from tidepool.operators.budget_gate import BudgetGate, OverBudgetError
 from tidepool.operators.launch import Launch, Limits
 from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, delete_once, is_over_quota, outlast
 from tidepool.operators.pod_watch import PodWatch
+from tidepool.operators.problems import Problems
 from tidepool.operators.retry_policy import CauseRetryPolicy, remembered
 from tidepool.outcome import Cause, JobFailed, Outcome, Seen, conclude
 from tidepool.overrides import Override
 from tidepool.queues import Claim
 from tidepool.result import result
 from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES, Attempt
-from tidepool.sizing import Placement, place
+from tidepool.sizing import Placement, named_pool, place, team_of
 
 LAUNCH_FAILED = "PodLaunchFailedException"
 """What the trigger gives a pod up by that can't start; it hands on the words only."""
@@ -124,26 +125,35 @@ class JobPodOperator(KubernetesPodOperator):
     ) -> None:
         task = kwargs.get("task_id", "")
         given = {**(kwargs.get("default_args") or {}), **kwargs}
-        arguments.check(task, given, self.refused, deadline)
+        durations = {"deadline": deadline}
+        limits = {"retries": retries, "platform_retries": platform_retries, "memory_retries": memory_retries}
+        capacity, problems = capacity_document.load(), Problems(task)
+        image = capacity.images.get(image, image)
+        named = arguments.named_pool(pool)
+        with problems:
+            job = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, gpus=gpus, team=team)
+        with problems:
+            capacity = ladder.offered(capacity, market, task)
+        with problems:
+            arguments.check(task, given, self.refused, durations, limits)
+        if not problems:
+            with problems:
+                placement = place(job, capacity)
+        if problems:  # `place` looks at one thing after the other
+            with problems:
+                team_of(Job(task, team=team), capacity)
+            with problems:
+                named_pool(Job(task, pool=named), capacity) if named else None
+        problems.tell()
         if retry_policy is None:
             retry_policy = CauseRetryPolicy(retries, platform_retries, memory_retries)
             retries = retry_policy.limits.total
-        capacity = ladder.offered(capacity_document.load(), market, task)
-        image = capacity.images.get(image, image)
-        job = Job(
-            task=task,
-            cores=cores,
-            memory=memory,
-            pool=arguments.named_pool(pool),
-            exclusive=exclusive,
-            gpus=gpus,
-            team=team,
-        )
-        placement = place(job, capacity)
         if kwargs.get("tolerations"):
             own = pods.manifest(placement, image, capacity)["spec"]["tolerations"]
             kwargs["tolerations"] = [*own, *kwargs["tolerations"]]
         kwargs |= {name: value for name, value in arguments.defaults(capacity, given).items() if name not in given}
+        if isinstance(given.get("labels"), Mapping):  # the next attempt looks for the pod by them
+            kwargs["labels"] = pods.without_ours(given["labels"])
         super().__init__(
             image=image,
             namespace=placement.tenant.namespace,
@@ -251,12 +261,17 @@ class JobPodOperator(KubernetesPodOperator):
             pod = super().build_pod_request_obj(context, dry_run=dry_run)
         finally:
             self.do_xcom_push = returns
+        pod.metadata.labels = pods.without_ours(pod.metadata.labels) | self.pod_template_dict["metadata"]["labels"]
+        pod.metadata.annotations = pods.without_ours(pod.metadata.annotations)
+        for container in pod.spec.containers:
+            if container.name == self.base_container_name and container.args:
+                container.args = arguments.flat(container.args)
         if context is not None:
             ti = context["ti"]
             labels, annotations = pods.owner(ti.dag_id, ti.task_id, context["run_id"], ti.try_number, self.team)
-            pod.metadata.labels = {**(pod.metadata.labels or {}), **labels}
+            pod.metadata.labels |= labels
             pod.metadata.annotations = {
-                **(pod.metadata.annotations or {}),
+                **pod.metadata.annotations,
                 **annotations,
                 LEASE: lease.until(LEASE_SECONDS),
             }

@@ -13,10 +13,11 @@ from tidepool import cluster, ladder, spark_cluster_conf, spark_conf
 from tidepool.capacity import Market
 from tidepool.explain import Part
 from tidepool.image import default_image
-from tidepool.job import Job, JobError
+from tidepool.job import Job
 from tidepool.operators import arguments
 from tidepool.operators.arguments import NO_POOL
 from tidepool.operators.job_pod import JobPodOperator
+from tidepool.operators.problems import Problems
 from tidepool.operators.spark_pod import IMAGE, OWNER_CONF, SPARK_REFUSED
 from tidepool.sizing import Placement, SparkMemory, place, spark_memory
 
@@ -57,31 +58,44 @@ class SparkClusterOperator(JobPodOperator):
         **kwargs: Any,
     ) -> None:
         task = kwargs.get("task_id", "")
-        file = spark_conf.application_file(task, application)
+        capacity, problems = capacity_document.load(), Problems(task)
+        conf = {**capacity.spark_conf, **(conf or {})}
         if gpus:
-            raise JobError(f"task {task!r}: gpus: executors have none; run the program in one pod, by SparkPodOperator")
-        capacity = capacity_document.load()
-        image = default_image(task, IMAGE, capacity) if image is None else capacity.images.get(image, image)
-        count = spark_cluster_conf.executor_count(task, executors)
+            problems.append("gpus: executors have none; run the program in one pod, by SparkPodOperator")
+        with problems:
+            file = spark_conf.application_file(task, application)
+        with problems:
+            args = arguments.program_args(task, application_args)
+        with problems:
+            spark_conf.refuse_derived(task, conf, spark_cluster_conf.DERIVED)
+        with problems:
+            image = default_image(task, IMAGE, capacity) if image is None else capacity.images.get(image, image)
+        with problems:
+            count = spark_cluster_conf.executor_count(task, executors)
         named = arguments.named_pool(pool)
-        executor = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, team=team)
-        super().__init__(
-            image=image,
-            cores=driver_cores,
-            memory=driver_memory,
-            market=driver_market,
-            exclusive=False,
-            team=team,
-            **kwargs,
-        )
+        with problems:
+            executor = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, team=team)
+        with problems:
+            offered = ladder.offered(capacity, market, task)
+        with problems:
+            super().__init__(
+                image=image or IMAGE,
+                cores=driver_cores,
+                memory=driver_memory,
+                market=driver_market,
+                exclusive=False,
+                team=team,
+                **kwargs,
+            )
+        problems.tell()
         self.executor_job, self.executor_market = executor, market
-        self.executor_placement = place(executor, ladder.offered(capacity, market, task))
+        self.executor_placement = place(executor, offered)
         self.take(capacity, (self.placement, 1), (self.executor_placement, max(1, count[0])))
         self._spark_image = image
         self._executors = count
         self._application = file
-        self._application_args = list(application_args)
-        self._conf = {**capacity.spark_conf, **(conf or {})}
+        self._application_args = args
+        self._conf = conf
         self._schedule_timeout = capacity.schedule_timeout_seconds
         self.arguments = self._command()
 

@@ -9,9 +9,11 @@ from typing import Any
 from tidepool import capacity as capacity_document
 from tidepool import spark_conf, spark_standalone
 from tidepool.explain import Part
-from tidepool.job import JobError
+from tidepool.image import default_image
+from tidepool.operators import arguments
 from tidepool.operators.arguments import REFUSED
 from tidepool.operators.job_pod import JobPodOperator
+from tidepool.operators.problems import Problems
 from tidepool.sizing import Placement, SparkMemory, spark_memory
 from tidepool.spark_standalone import StandaloneMemory
 
@@ -54,19 +56,25 @@ class SparkPodOperator(JobPodOperator):
         **kwargs: Any,
     ) -> None:
         task = kwargs.get("task_id", "")
-        file = spark_conf.application_file(task, application)
-        capacity = capacity_document.load()
+        capacity, problems = capacity_document.load(), Problems(task)
+        conf = {**capacity.spark_conf, **(conf or {})}
+        with problems:
+            file = spark_conf.application_file(task, application)
+        with problems:
+            args = arguments.program_args(task, application_args)
+        with problems:
+            spark_conf.refuse_derived(task, conf, spark_conf.DERIVED)
         if image is None:
-            images = capacity.images
-            if IMAGE not in images:
-                known = ", ".join(sorted(images)) or "none"
-                raise JobError(f"task {task!r}: no image given, and the capacity document has no {IMAGE!r} ({known})")
-            image = images[IMAGE]
-        super().__init__(image=image, **kwargs)
+            with problems:
+                image = default_image(task, IMAGE, capacity)
+        with problems:
+            super().__init__(image=image or IMAGE, **kwargs)
+            self._executors = executors
+            self._shares()
+        problems.tell()
         self._application = file
-        self._application_args = list(application_args)
-        self._conf = {**capacity.spark_conf, **(conf or {})}
-        self._executors = executors
+        self._application_args = args
+        self._conf = conf
         self.arguments = self._command()
 
     def resize(self, placement: Placement, context: Any) -> None:

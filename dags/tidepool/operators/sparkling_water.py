@@ -9,6 +9,7 @@ from tidepool import capacity as capacity_document
 from tidepool import h2o_conf
 from tidepool.image import default_image
 from tidepool.operators import arguments
+from tidepool.operators.problems import Problems
 from tidepool.operators.spark_pod import SparkPodOperator
 
 IMAGE = "h2o"
@@ -30,8 +31,14 @@ class SparklingWaterPodOperator(SparkPodOperator):
         **kwargs: Any,
     ) -> None:
         task = kwargs.get("task_id", "")
-        arguments.check(task, kwargs, {"executors": "H2O is in Spark's one JVM"}, None)
+        problems = Problems(task)
         capacity = capacity_document.load()
-        image = default_image(task, IMAGE, capacity) if image is None else image
+        with problems:
+            arguments.check(task, kwargs, {"executors": "H2O is in Spark's one JVM"})
+        if image is None:
+            with problems:
+                image = default_image(task, IMAGE, capacity)
         conf = {**h2o_conf.SETTINGS, **(conf or {})}
-        super().__init__(application=application, conf=conf, image=image, **{**kwargs, "executors": 0})
+        with problems:
+            super().__init__(application=application, conf=conf, image=image or IMAGE, **{**kwargs, "executors": 0})
+        problems.tell()

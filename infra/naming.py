@@ -21,6 +21,7 @@ MONITORING_NAMESPACE = "monitoring"
 
 JOB_SERVICE_ACCOUNT = "job"
 AIRFLOW_SERVICE_ACCOUNT = "airflow"
+AIRFLOW_SCHEDULER_SERVICE_ACCOUNT = "airflow-scheduler"  # with KubernetesExecutor only; else it launches jobs itself
 AIRFLOW_API_SERVICE_ACCOUNT = "airflow-api-server"
 AUTOSCALER_SERVICE_ACCOUNT = "cluster-autoscaler"
 HISTORY_SERVICE_ACCOUNT = "spark-history"

@@ -126,9 +126,12 @@ def test_the_chart_is_told_which_airflow_it_runs() -> None:
 @pytest.mark.parametrize("settings", [LOCAL, KUBERNETES], ids=lambda settings: settings.executor)
 def test_only_what_launches_jobs_does_so_as_airflow(settings: model.Airflow) -> None:
     made = values(settings)
-    for part in LAUNCHERS:
-        assert made[part]["serviceAccount"] == {"create": False, "name": "airflow"}
-    assert made["workers"]["kubernetes"]["serviceAccount"] == {"create": False, "name": "airflow"}
+    launcher = {"create": False, "name": "airflow"}
+    # The chart takes the first of the workers' two, unless it is told to take the second.
+    workers = (made["workers"], made["workers"]["kubernetes"])
+    assert [each["serviceAccount"] for each in (made["triggerer"], *workers)] == [launcher] * 3
+    executor = {"create": False, "name": "airflow-scheduler"}
+    assert made["scheduler"]["serviceAccount"] == (executor if settings is KUBERNETES else launcher)
     for part in BYSTANDERS:
         assert made[part]["serviceAccount"] == {"create": True, "automountServiceAccountToken": False}
     account = made["apiServer"]["serviceAccount"]
@@ -145,17 +148,13 @@ def test_only_the_api_server_knows_the_token_of_the_keepers_page_and_finds_it_wh
     assert "env" not in values()["apiServer"]
 
 
-def test_the_chart_gives_no_rights_where_task_pods_do_not_exist() -> None:
-    made = values(LOCAL)
-    assert made["rbac"]["create"] is made["allowPodLaunching"] is made["apiServer"]["allowPodLogReading"] is False
-    assert made["apiServer"]["serviceAccount"]["automountServiceAccountToken"] is False
-    made = values(KUBERNETES)
-    assert made["rbac"]["create"] is made["allowPodLaunching"] is made["apiServer"]["allowPodLogReading"] is True
-
-
 @pytest.mark.parametrize("settings", [LOCAL, KUBERNETES], ids=lambda settings: settings.executor)
-def test_no_right_reaches_beyond_a_namespace(settings: model.Airflow) -> None:
-    assert values(settings)["multiNamespaceMode"] is False
+def test_the_chart_gives_no_rights(settings: model.Airflow) -> None:
+    """Its own role has `create` on pods and on `pods/exec`, beside HDFS and the keeper, for what runs DAGs' code."""
+    made = values(settings)
+    assert made["rbac"]["create"] is made["allowPodLaunching"] is made["apiServer"]["allowPodLogReading"] is False
+    assert made["multiNamespaceMode"] is False
+    assert made["apiServer"]["serviceAccount"]["automountServiceAccountToken"] is (settings is KUBERNETES)
 
 
 def test_nobody_has_a_password_that_is_known() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,9 @@ import pytest
 from tests.dags.reaper_objects import NOW, TENANTS, WORDS, claim, ended, job, member, node
 from tidepool.capacity import LABEL_PREFIX, POOL_LABEL, Pool
 from tidepool.keeper.ownership import Owner, Word, owner_of
-from tidepool.keeper.reaper import ANSWER_SECONDS, RULES, Finding, World, look
+from tidepool.keeper.reaper import ANSWER_SECONDS, OWNERLESS, RULES, Action, Finding, World, look, lost, others
 from tidepool.keeper.reaping import EVERY_SECONDS
-from tidepool.labels import LEASE, utc
+from tidepool.labels import LEASE, RENEW_SECONDS, utc
 
 Object = dict[str, Any]
 
@@ -40,7 +41,8 @@ def test_a_pod_whose_lease_has_ended_and_whose_task_is_over_is_found_after_its_g
 
 
 def test_a_pod_that_airflow_says_somebody_works_on_is_never_found() -> None:
-    for pod in (job(lease=NOW - 90_000), job(lease=None), job(lease=NOW - 90_000, phase="Pending", node="")):
+    waits = job(lease=NOW - 90_000, phase="Pending", node="", created=NOW - 1700)
+    for pod in (job(lease=NOW - 90_000), job(lease=None), waits):
         assert find(pod, lives=True) == []
 
 
@@ -63,7 +65,11 @@ def test_a_pod_whose_lease_somebody_renews_is_never_found_and_airflow_is_not_eve
         asked.append(owner)
         return Word.OVER
 
-    for pod in (job(lease=NOW + 900), job(lease=NOW + 661), job(lease=NOW + 800, phase="Pending", node="")):
+    for pod in (
+        job(lease=NOW + 900),
+        job(lease=NOW + 661),
+        job(lease=NOW + 800, phase="Pending", node="", created=NOW - 1700),
+    ):
         assert look(World(NOW, TENANTS, pods=[pod], nodes=[node()], word=word)) == []
     assert asked == []
 
@@ -111,6 +117,37 @@ def test_a_pod_that_waits_past_its_schedule_clock_without_owner_is_not_kept_for_
     assert rules(find(early, lives=None)) == [("unknown-owner", "clean")]
     starts = job(phase="Pending", node="node-1", created=NOW - 1801, lease=NOW - 300)
     assert rules(find(starts, lives=None)) == [("unknown-owner", "clean")]
+
+
+@pytest.mark.parametrize("lives", [Word.LIVES, Word.SILENT, Word.OVER])
+def test_a_pod_that_waits_past_its_schedule_clock_though_its_task_lives_is_reported_and_never_removed(
+    lives: Word,
+) -> None:
+    waits = job(phase="Pending", node="", created=NOW - 1800, lease=NOW + 850)
+    (found,) = find(waits, lives=lives)
+    assert (found.rule.name, found.rule.action, found.rule.per_hour, found.since) == ("overdue", Action.REPORT, 0, NOW)
+    assert find(job(phase="Pending", node="", created=NOW - 1799, lease=NOW + 850), lives=lives) == []
+    assert find(job(phase="Pending", created=NOW - 1800, lease=NOW + 850), lives=lives) == [], "it has its machine"
+
+
+def test_whatever_is_wrong_is_found_in_one_of_the_two_looks_and_lost_pods_without_asking_airflow() -> None:
+    def silent(owner: Owner) -> Word:
+        raise AssertionError("asked")
+
+    pods = [job("lost", NOW - 900, node="node-9"), job("b", NOW - 900), member(job("absent"), "exec-2", node="node-9")]
+    pods += [member(job("absent"), "exec-1", node="node-1"), job("lost-too", NOW + 800, node="node-2")]
+    nodes = [node("node-1"), node("node-2", ready="Unknown")]
+    world = World(NOW, TENANTS, pods=pods, nodes=nodes, claims=[claim()], ended={"i-node-2"}.__contains__)
+    hasty = lost(dataclasses.replace(world, word=silent))
+    assert sorted(rules(hasty)) == [("lost", "exec-2"), ("lost", "lost"), ("lost", "lost-too")]
+    rest = others(dataclasses.replace(world, word=lambda owner: Word.OVER))
+    assert sorted(rules(rest)) == [("ownerless", "b"), ("stranded", "exec-1")]
+    assert sorted(rules(hasty + rest)) == sorted(rules(look(dataclasses.replace(world, word=lambda owner: Word.OVER))))
+
+
+def test_an_orphan_is_gone_five_minutes_after_its_worker_last_renewed_its_lease_at_the_latest() -> None:
+    assert OWNERLESS.stop_seconds is not None
+    assert RENEW_SECONDS + OWNERLESS.grace + EVERY_SECONDS + OWNERLESS.stop_seconds <= 290, "and 10 s to be done"
 
 
 def test_a_pod_that_has_ended_or_is_on_its_way_out_is_left_alone() -> None:

@@ -256,7 +256,12 @@ class Api:
     def list_persistent_volume_claim_for_all_namespaces(self, **options: Any) -> Any:
         return self._list([], **options)
 
+    def list_namespaced_lease(self, namespace: str, **options: Any) -> Any:
+        return self._list([], **options)
+
     def read_node(self, name: str, **_: Any) -> Any:
+        if name != "node-1":
+            raise ApiException(status=404)
         return SimpleNamespace(data=json.dumps(node(name)))
 
     def read_namespaced_lease(self, name: str, namespace: str, **_: Any) -> Any:
@@ -276,7 +281,7 @@ def test_the_keeper_records_and_reaps(
     for name in ("CoreV1Api", "CoordinationV1Api"):
         monkeypatch.setattr(client, name, lambda _: api)
     monkeypatch.setattr(keeper, "word", lambda *_: lambda owner: Word.OVER)
-    monkeypatch.setattr(Reaper, "run", _often(Reaper.run))
+    monkeypatch.setattr(Reaper, "run", _often(Reaper.run, api.over))
     monkeypatch.setattr(keeper.Usage, "run", lambda _: api.over.wait())
     events = tmp_path / "events.jsonl"
     arguments = keeper.parser().parse_args(["--events", str(events), *(["--dry-run"] if dry_run else [])])
@@ -297,8 +302,36 @@ def test_the_keeper_records_and_reaps(
             thread.join(10)
 
 
-def _often(run: Callable[..., None]) -> Callable[..., None]:
-    return lambda self: run(self, every=0.01)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # how its threads are ended
+def test_a_pod_on_a_machine_that_is_gone_is_lost_however_long_airflow_takes_to_answer(
+    tmp_path: Path, capacity_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api: Any = Api(job("orphan", lease=NOW - 900), job("lost", lease=time.time() + 800, node="node-9"))
+    for name in ("CoreV1Api", "CoordinationV1Api"):
+        monkeypatch.setattr(client, name, lambda _: api)
+    asked = threading.Event()
+
+    def slow(owner: Owner) -> Word:
+        asked.set()
+        api.over.wait()
+        return Word.SILENT
+
+    monkeypatch.setattr(keeper, "word", lambda *_: slow)
+    monkeypatch.setattr(Reaper, "run", _often(Reaper.run, api.over))
+    monkeypatch.setattr(keeper.Usage, "run", lambda _: api.over.wait())
+    arguments = keeper.parser().parse_args(["--events", str(tmp_path / "events.jsonl")])
+    threads = keeper.start(arguments, api, None, watch.open_ledger(arguments))
+    try:
+        assert asked.wait(10)
+        wait_until(lambda: api.deleted == ["lost"], 10, "it is removed")
+    finally:
+        api.over.set()
+        for thread in threads:
+            thread.join(10)
+
+
+def _often(run: Callable[..., None], over: threading.Event) -> Callable[..., None]:
+    return lambda self: run(self, over.is_set, every=0.01)
 
 
 def test_without_airflows_address_nobody_is_said_to_live_or_not() -> None:

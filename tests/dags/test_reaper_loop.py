@@ -177,6 +177,43 @@ def test_a_dry_run_writes_each_case_down_once_and_removes_nothing(file: Path) ->
     assert {event.message.split(":")[0] for event in journal.read(file)} == {"dry run"}
 
 
+def test_what_is_still_there_is_told_of_as_long_as_it_is_so_and_from_when_it_was_found(
+    file: Path, pool: Callable[..., Pool]
+) -> None:
+    sight = Sight(job(lease=NOW - 900), job("b", lease=NOW - 900), job("waits", NOW + 900, "Pending", "", run="r"))
+    sight.pools, sight.lives = (pool("spot-small"),), lambda owner: owner.run == "r" or sight.now >= NOW + 200_000
+    made = reaper(sight, file, dry_run=True)
+    made.look()
+    assert made.present() == {"ownerless": (2, NOW)}, "what somebody owns is no orphan"
+    sight.now += 100_000
+    made.look()
+    assert made.present() == {"ownerless": (2, NOW)}, "also after a day"
+    again = reaper(sight, file, dry_run=True)
+    again.look()
+    assert again.present() == {"ownerless": (2, NOW)}, "a keeper that is started again has it from the ledger"
+    sight.pods.pop("uid-b")
+    again.look()
+    assert again.present() == {"ownerless": (1, NOW)}
+    sight.now += 100_000
+    again.look()
+    assert again.present() == {}, "somebody works on it again"
+    sight.lives = lambda owner: owner.run == "r"
+    removing = reaper(sight, file)
+    removing.look()
+    assert (len(sight.removed), removing.present()) == (1, {})
+
+
+def test_a_keeper_whose_watches_have_told_nothing_yet_looks_again_soon(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sight = Sight()
+    made, pauses = reaper(sight, file), list[float]()
+    monkeypatch.setattr(sight, "world", lambda now: None if len(pauses) < 2 else sight.fresh(None, now))
+    monkeypatch.setattr("tidepool.keeper.reaping.time.sleep", pauses.append)
+    made.run(lambda: len(pauses) == 3)
+    assert [round(pause) for pause in pauses] == [1, 1, EVERY_SECONDS]
+
+
 def test_an_idle_machine_is_reported_each_time_that_it_idles(file: Path, pool: Callable[..., Pool]) -> None:
     sight = Sight()
     sight.pools, sight.nodes = (pool("spot-small"),), [node("node-1")]

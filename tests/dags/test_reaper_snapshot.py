@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from kubernetes.client import ApiException
 
-from tests.dags.reaper_objects import NAMESPACE, NOW, WORDS, claim, job, member, node
+from tests.dags.reaper_objects import NAMESPACE, NOW, WORDS, claim, ended, job, member, node
 from tidepool.capacity import Capacity
 from tidepool.keeper.reaper import CLAIM, IDLE, LOST, OWNERLESS, STRANDED, Finding, look
 from tidepool.keeper.reaping import Reaper
@@ -128,11 +128,13 @@ def finding(thing: Object, rule: Any, kind: str = "Pod") -> Finding:
     )
 
 
-def test_an_orphan_is_deleted_with_its_grace_period_and_a_lost_pod_by_force(setting: Setting) -> None:
+def test_an_orphan_has_half_a_minute_to_stop_an_executor_its_own_time_and_a_lost_pod_none(setting: Setting) -> None:
     setting.server.nodes = [node("node-1")]
     setting.server.pods = [job("orphan", lease=NOW - 900), job("lost", node="node-9"), job("fine")]
+    main = ended(job("main", run="r"), NOW - 900)
+    setting.server.pods += [main, member(main, node="node-1")]
     setting.look()
-    assert setting.server.deleted == [("Pod", "lost", 0), ("Pod", "orphan", None)]
+    assert sorted(setting.server.deleted) == [("Pod", "exec-1", None), ("Pod", "lost", 0), ("Pod", "orphan", 30)]
 
 
 def test_what_changed_in_between_or_is_another_of_the_name_is_not_deleted(setting: Setting) -> None:

@@ -20,7 +20,7 @@ from kubernetes import client, config
 
 from tidepool import capacity
 from tidepool.capacity import Capacity, CapacityError, Pool
-from tidepool.keeper import aws, election, reaping, watch
+from tidepool.keeper import aws, election, reaper, reaping, watch
 from tidepool.keeper.airflow import Airflow
 from tidepool.keeper.election import Election
 from tidepool.keeper.facts import AWS
@@ -164,11 +164,13 @@ def start(
     kept_nodes, kept_pods = Mirror(nodes), Mirror(pods)
     watching = ((list_nodes, kept_nodes, "nodes"), (list_pods, kept_pods, "pods"), pulls)
     leases = client.CoordinationV1Api(api_client)
-    cluster = Cluster(
-        core, leases, kept_pods, kept_nodes, document, ledger, word(arguments.airflow, arguments.airflow_passwords)
-    )
+    seen = (core, leases, kept_pods, kept_nodes, document, ledger)
+    cluster = Cluster(*seen, word(arguments.airflow, arguments.airflow_passwords))
+    machines = Cluster(*seen, lambda owner: Word.SILENT, has_claims=False)
     may_act = chosen.leads if chosen is not None else lambda: True
-    reaper = Reaper(cluster, ledger, dry_run=arguments.dry_run, may_act=may_act)
+    # An Airflow that takes long to answer keeps no pod on a machine that has ended.
+    hasty = Reaper(machines, ledger, dry_run=arguments.dry_run, may_act=may_act, find=reaper.lost)
+    patient = Reaper(cluster, ledger, dry_run=arguments.dry_run, may_act=may_act, find=reaper.others)
     pace = pace or Pace()
     pace.begin()
     if site is not None:
@@ -176,7 +178,10 @@ def start(
     threads = [
         threading.Thread(target=watch.follow, args=(*each, pace), name=each[2], daemon=True) for each in watching
     ]
-    threads.append(threading.Thread(target=reaper.run, name="reaper", daemon=True))
+    threads += [
+        threading.Thread(target=each.run, name=name, daemon=True)
+        for name, each in (("lost pods", hasty), ("reaper", patient))
+    ]
     measured = Usage(kept_nodes, kept_pods, ledger, Kubelets(api_client.configuration).summary)
     threads.append(threading.Thread(target=measured.run, name="usage", daemon=True))
     if not isinstance(ledger, Recorder):
@@ -187,7 +192,11 @@ def start(
 
         threads.append(threading.Thread(target=Books(ledger, table.bundled()).run, name="books", daemon=True))
         if site is not None and site.store is not None:
-            site.metrics = Metrics(site.store, document, pace, kept_pods.things).render
+
+            def orphans() -> dict[str, tuple[int, float]]:
+                return hasty.present() | patient.present()
+
+            site.metrics = Metrics(site.store, document, pace, kept_pods.things, orphans).render
         published = Publisher(ledger, core, document, may_act)
         threads.append(threading.Thread(target=published.run, name="spending", daemon=True))
     of_aws = aws.parts(arguments, ledger, lambda: {each for pool in pools() for each in pool.instance_types})

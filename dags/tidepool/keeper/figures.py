@@ -50,7 +50,6 @@ class Figures:
             found = _of_machines(connection, now)
             found |= _of_costs(connection, now)
             found |= _of_jobs(connection, now)
-            found |= _of_orphans(connection, now)
             found |= self._counters(connection, now, _beginnings(document))
             found["tidepool_deadline_at_risk_jobs"] = _late(connection, pods, now)
             if document is not None:
@@ -217,22 +216,6 @@ def _typical(connection: sa.Connection, dag: str, task: str) -> float:
         .limit(_LAST_RUNS)
     )
     return statistics.median([float(each) for each in connection.scalars(chosen)] or [0.0])
-
-
-def _of_orphans(connection: sa.Connection, now: float) -> Found:
-    """Machines without a job are no orphans here: tidepool_machine_idle_seconds tells of them."""
-    over = schema.events.alias()
-    is_over = sa.exists().where(over.c.pod_uid == _events.pod_uid, over.c.kind.in_(("reaper.removed", "pod.gone")))
-    chosen = (
-        sa.select(_events.cause, sa.func.count(), sa.func.min(_events.time))
-        .where(_events.kind == "reaper.found", _events.time > now - _DAY, _events.pod_uid != "", ~is_over)
-        .group_by(_events.cause)
-    )
-    rows = connection.execute(chosen).all()
-    return {
-        "tidepool_orphans": {_names((rule,)): float(count) for rule, count, _ in rows},
-        "tidepool_orphan_seconds": {_names((rule,)): now - first for rule, _, first in rows},
-    }
 
 
 def _of_budgets(connection: sa.Connection, document: Capacity, now: float) -> dict[tuple[str, ...], float]:

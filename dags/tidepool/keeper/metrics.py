@@ -70,7 +70,8 @@ Samples = Mapping[str, Mapping[Labels, float]]
 
 class Metrics:
     """capacity: the document as it is now; without one there are no budgets. pods: those of jobs as they are now, None
-    before they were listed; without them nothing is known of deadlines. clock: Unix seconds."""
+    before they were listed; without them nothing is known of deadlines. orphans: what the reaper has found and is still
+    there, by rule: how many, and since when. clock: Unix seconds."""
 
     def __init__(
         self,
@@ -78,11 +79,13 @@ class Metrics:
         capacity: Callable[[], Capacity] | None = None,
         pace: Pace | None = None,
         pods: Callable[[], list[Object] | None] = lambda: None,
+        orphans: Callable[[], Mapping[str, tuple[int, float]]] = dict,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._capacity = capacity
         self._pace = pace
         self._pods = pods
+        self._orphans = orphans
         self._clock = clock
         self._figures = figures.Figures(store)
         self._lock = threading.Lock()
@@ -105,6 +108,9 @@ class Metrics:
             except (CapacityError, OSError):
                 document = None  # the reaper says so in the log
         found = self._figures.read(now, document, self._pods() or ())
+        orphans = self._orphans()
+        found["tidepool_orphans"] = {(rule,): float(count) for rule, (count, _) in orphans.items()}
+        found["tidepool_orphan_seconds"] = {(rule,): now - since for rule, (_, since) in orphans.items()}
         if self._pace is not None:
             found["tidepool_keeper_in_step_timestamp_seconds"] = {
                 (watch,): moment for watch, moment in self._pace.steps().items()

@@ -117,8 +117,8 @@ class Nodes:
         for event in left:
             if self._is_own(event.machine):
                 earliest = max(event.time, min(self._in_step, now))
-                gone = {"kind": "machine.gone", "time": now, "earliest": earliest, "reconstructed": True}
-                self._recorder.record(dataclasses.replace(event, **gone))
+                gone = dataclasses.replace(event, kind="machine.gone", time=now, earliest=earliest, reconstructed=True)
+                self._recorder.record(gone)
             _forget(self._recorder, event.machine)
 
     def _is_own(self, machine: str) -> bool:

@@ -7,7 +7,7 @@ the team that they name. No pod is found whose owner lives. Times are Unix secon
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from tidepool.capacity import POOL_LABEL, Pool, Tenant, pool_of
@@ -48,19 +48,23 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """grace: seconds that it must hold before anything is done. per_hour: at most so many removals."""
+    """grace: seconds that it must hold before anything is done. per_hour: at most so many removals. stop_seconds: for
+    so long a pod's containers may go on when told to stop; None: as the pod itself says."""
 
     name: str
     grace: float
     action: Action
     per_hour: int
+    stop_seconds: int | None = None
 
 
 LOST = Rule("lost", 0.0, Action.FORCE_DELETE, 2000)
 """A pod whose machine has ended; Kubernetes alone would keep it for 6 minutes."""
 
-OWNERLESS = Rule("ownerless", 120.0, Action.DELETE, 200)
-"""A pod whose task is over, as Airflow says, and whose lease has ended or was not renewed twice."""
+OWNERLESS = Rule("ownerless", 120.0, Action.DELETE, 200, stop_seconds=30)
+"""A pod whose task is over, as Airflow says, and whose lease has ended or was not renewed twice. From the last renewal
+it has RENEW_SECONDS, the grace, a look and its time to stop: less than the 5 minutes that an orphan may live. Nobody
+will go on with what it could still save."""
 
 UNSCHEDULED = Rule("unscheduled", 900.0, Action.DELETE, 200)
 """A pod that waits longer than its schedule clock, whose lease has ended, while Airflow can't be asked."""
@@ -77,7 +81,10 @@ CLAIM = Rule("claim", 900.0, Action.DELETE, 50)
 IDLE = Rule("idle-machine", 900.0, Action.REPORT, 0)
 """A machine for jobs that has none; the autoscaler should have given it back."""
 
-RULES = {rule.name: rule for rule in (LOST, OWNERLESS, UNSCHEDULED, UNKNOWN_OWNER, STRANDED, CLAIM, IDLE)}
+OVERDUE = Rule("overdue", 300.0, Action.REPORT, 0)
+"""A pod that waits longer than its schedule clock though its task lives, which should have given it up."""
+
+RULES = {rule.name: rule for rule in (LOST, OWNERLESS, UNSCHEDULED, UNKNOWN_OWNER, STRANDED, CLAIM, IDLE, OVERDUE)}
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,19 @@ def look(world: World) -> list[Finding]:
     return list(_Look(world).findings())
 
 
+def lost(world: World) -> list[Finding]:
+    """Only pods whose machine has ended: neither Airflow nor claims are needed for that."""
+    well = {str(node["metadata"]["name"]) for node in world.nodes if ready(node) == "True"}
+    astray = [pod for pod in world.pods if (name := node_name(pod)) and name not in well and not is_over(pod)]
+    silent = replace(world, pods=astray, claims=(), pools=(), word=lambda owner: Word.SILENT)
+    return [found for found in look(silent) if found.rule is LOST]
+
+
+def others(world: World) -> list[Finding]:
+    """Everything else."""
+    return [found for found in look(world) if found.rule is not LOST]
+
+
 def is_any_unwell(pods: Iterable[Object], nodes: Iterable[Object]) -> bool:
     """Whether any pod's node is gone or not ready, so that the kubelets' Leases matter."""
     well = {node["metadata"]["name"] for node in nodes if ready(node) == "True"}
@@ -172,7 +192,7 @@ class _Look:
         main = main_reference(pod)
         if main is not None or (pod["metadata"].get("labels") or {}).get(ROLE_LABEL):
             return self._member(pod, owner, main)
-        return self._main(pod, owner)
+        return self._main(pod, owner) or self._overdue(pod, owner)
 
     def _lost(self, pod: Object) -> str:
         """Why the pod's machine is known to have ended; empty where it is not, or where its kubelet still answers."""
@@ -239,6 +259,15 @@ class _Look:
             waits = f"it waits for a machine since {utc(created)}"
             return _finding(UNSCHEDULED, pod, owner, f"{waits}, {words}, and Airflow can't be asked")
         return _finding(UNKNOWN_OWNER, pod, owner, f"{words}, and Airflow can't be asked")
+
+    def _overdue(self, pod: Object, owner: Owner) -> Finding | None:
+        """A pod that somebody should have given up: who did not is not the reaper's to judge."""
+        created = stamp(pod["metadata"].get("creationTimestamp")) or self._world.now
+        due = created + self._world.schedule_seconds
+        if node_name(pod) or self._world.now < due:
+            return None
+        words = f"it waits for a machine since {utc(created)}, and its task, which is not over, has not given it up"
+        return _finding(OVERDUE, pod, owner, words, due)
 
     def _claims(self) -> Iterator[Finding]:
         mounted = {

@@ -19,6 +19,7 @@ from tidepool.ledger.events import Event, Ledger
 _log = logging.getLogger("tidepool.reaper")
 
 EVERY_SECONDS = 10.0
+_BLIND_SECONDS = 1.0
 _HOUR = 3600.0
 
 
@@ -35,6 +36,8 @@ class Sight(Protocol):
 class Reaper:
     """Removes what belongs to nobody, and writes each case into the ledger first.
 
+    find: what it looks for; tidepool.keeper.reaper's functions.
+
     dry_run: it writes down what it would remove, and removes nothing. may_act: asked right before each removal.
     per_hour: removals of each rule within any hour, by its name, instead of the rules' own.
     """
@@ -47,15 +50,17 @@ class Reaper:
         may_act: Callable[[], bool] = lambda: True,
         now: Callable[[], float] = time.time,
         per_hour: dict[str, int] | None = None,
+        find: Callable[[World], list[Finding]] = reaper.look,
     ) -> None:
         self._sight = sight
         self._ledger = ledger
         self._dry_run = dry_run
         self._may_act = may_act
         self._now = now
+        self._find = find
         self._per_hour = {name: rule.per_hour for name, rule in reaper.RULES.items()} | (per_hour or {})
         self._noticed: dict[tuple[str, str], float] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, str], float] = {}
         self._unwritten: deque[Event] = deque()
         self._removals: dict[str, deque[float]] | None = None
 
@@ -63,29 +68,41 @@ class Reaper:
         """Look every few seconds until stopped. Whatever fails is logged, and tried again the next time."""
         said = ""
         while not stopped():
-            began = time.monotonic()
+            began, pause = time.monotonic(), every
             try:
-                self.look()
+                if not self.look():
+                    pause = min(every, _BLIND_SECONDS)
                 said = ""
             except Exception as error:  # noqa: BLE001 - an hour without a reaper costs more than any error here
                 words = f"{type(error).__name__}: {error}"
                 if words != said:
                     _log.warning("looking for what belongs to nobody failed, trying again: %s", words)
                 said = words
-            time.sleep(max(0.0, every - (time.monotonic() - began)))
+            time.sleep(max(0.0, pause - (time.monotonic() - began)))
 
-    def look(self) -> None:
-        """One look, and what follows from it. An error with one finding does not keep the others waiting."""
+    def present(self) -> dict[str, tuple[int, float]]:
+        """What has been told of and still is so, by rule: how many, and when the first of them was found. Not what is
+        only to be reported: that belongs to somebody, or is a machine. Any thread may ask."""
+        found: dict[str, tuple[int, float]] = {}
+        for (rule, _), since in self._told.copy().items():
+            if reaper.RULES[rule].action is not Action.REPORT:
+                count, first = found.get(rule, (0, since))
+                found[rule] = count + 1, min(first, since)
+        return found
+
+    def look(self) -> bool:
+        """One look, and what follows from it; False where nothing can be seen yet. An error with one finding does not
+        keep the others waiting."""
         self._write_rest()
         if self._removals is None:
             self._removals = self._earlier()
         now = self._now()
         world = self._sight.world(now)
         if world is None:
-            return
-        found = reaper.look(world)
+            return False
+        found = self._find(world)
         self._noticed = {each.key: self._noticed.get(each.key, now) for each in found}
-        self._told &= self._noticed.keys()
+        self._told = {key: since for key, since in self._told.items() if key in self._noticed}
         failed: Exception | None = None
         for finding in found:
             if self._is_due(finding, now):
@@ -95,6 +112,7 @@ class Reaper:
                     failed = error
         if failed is not None:
             raise failed
+        return True
 
     def _is_due(self, finding: Finding, now: float) -> bool:
         return now - self._since(finding) >= finding.rule.grace
@@ -111,7 +129,7 @@ class Reaper:
         if is_over_limit and finding.key in self._told:
             return
         now = self._now()
-        again = next((each for each in reaper.look(self._sight.fresh(finding, now)) if each.key == finding.key), None)
+        again = next((each for each in self._find(self._sight.fresh(finding, now)) if each.key == finding.key), None)
         if again is None or not self._is_due(again, now):
             _log.debug("%s %s/%s: not any more: %s", finding.kind, finding.namespace, finding.name, finding.evidence)
             return
@@ -124,6 +142,7 @@ class Reaper:
         if not self._may_act():
             return
         if self._sight.remove(again):
+            self._told.pop(finding.key, None)
             self._removed(finding.rule).append(now)
             self._write(_event("reaper.removed", again, now, again.rule.name, self._words(again)))
             _log.warning("removed %s %s/%s: %s", again.kind, again.namespace, again.name, again.evidence)
@@ -134,10 +153,11 @@ class Reaper:
             return
         # A machine may idle more than once.
         times = f"/{self._since(finding):.0f}" if finding.kind == "Node" else ""
-        self._ledger.record(
-            _event("reaper.found", finding, now, finding.rule.name + times, self._words(finding)),
-        )
-        self._told.add(finding.key)
+        event = _event("reaper.found", finding, now, finding.rule.name + times, self._words(finding))
+        if not self._ledger.record(event):  # a keeper before this one has found it
+            before = self._ledger.known(*event.key)
+            now = before.time if before is not None and before.cause == event.cause else now
+        self._told[finding.key] = now
         _log.warning("%s %s/%s: %s", finding.kind, finding.namespace, finding.name, self._words(finding))
 
     def _words(self, finding: Finding) -> str:

@@ -98,7 +98,8 @@ class Mirror:
 
 
 class Cluster:
-    """pods, nodes: what their watches tell. capacity: the document as it is now. word: Airflow's."""
+    """pods, nodes: what their watches tell. capacity: the document as it is now. word: Airflow's. has_claims: whether a
+    look is at claims too."""
 
     def __init__(
         self,
@@ -109,6 +110,7 @@ class Cluster:
         capacity: Callable[[], Capacity],
         ledger: Ledger,
         word: Callable[[Owner], Word],
+        has_claims: bool = True,
     ) -> None:
         self._core = core
         self._leases = leases
@@ -117,6 +119,7 @@ class Cluster:
         self._capacity = capacity
         self._ledger = ledger
         self._word = word
+        self._has_claims = has_claims
         self._denied: set[str] = set()
 
     def world(self, now: float) -> World | None:
@@ -125,6 +128,8 @@ class Cluster:
         if pods is None or nodes is None:
             return None
         renewed = self._renewals() if is_any_unwell(pods, nodes) else {}
+        if not self._has_claims:
+            return self._world(now, pods, nodes, renewed)
         claims = self._allowed(self._core.list_persistent_volume_claim_for_all_namespaces, label_selector=TEAM_LABEL)
         return self._world(now, pods, nodes, renewed, claims)
 
@@ -160,7 +165,7 @@ class Cluster:
     def remove(self, finding: Finding) -> bool:
         """Remove it if it is what was read, to the last change; False where it has changed or is gone."""
         conditions = V1Preconditions(uid=finding.uid, resource_version=finding.version)
-        grace = 0 if finding.rule.action is Action.FORCE_DELETE else None
+        grace = 0 if finding.rule.action is Action.FORCE_DELETE else finding.rule.stop_seconds
         options = V1DeleteOptions(preconditions=conditions, grace_period_seconds=grace)
         delete = self._core.delete_namespaced_pod
         if finding.kind == "PersistentVolumeClaim":

@@ -19,6 +19,7 @@ from tidepool.sizing import DAEMON_CPU_MILLIS, DAEMON_MEMORY_BYTES, Placement, S
 from tidepool.spark_standalone import LARGEST_HEAP_MIB, StandaloneMemory
 
 Figures = dict[str, Any]
+_ASKED = ("cores", "memory", "pool", "machine", "market")
 _JVMS = ("driver", "executor")
 
 
@@ -99,6 +100,7 @@ def _part(part: Part, capacity: Capacity) -> Figures:
             "memory": part.job.memory,
             "gpus": part.job.gpus,
             "pool": part.job.pool,
+            "machine": part.job.machine,
             "market": part.market,
             "exclusive": part.job.exclusive,
         },
@@ -140,7 +142,7 @@ def _pool(pool: Pool, no: str) -> Figures:
 
 def _part_lines(part: Figures, prefix: str) -> Iterator[str]:
     asked, size, first = part["asked"], part["size"], part["pools"][0]
-    words = [f"{name}={asked[name]!r}" for name in ("cores", "memory", "pool", "market") if asked[name] is not None]
+    words = [f"{name}={asked[name]!r}" for name in _ASKED if asked[name] is not None]
     words += [f"gpus={asked['gpus']}"] if asked["gpus"] else []
     words += [] if asked["exclusive"] else ["exclusive=False"]
     yield f"{prefix}Asked for: {', '.join(words) or 'a whole machine'}."

@@ -23,7 +23,8 @@ class Job:
     """What one job asks of its machine. Whatever is None is derived from the pool.
 
     cores: threads that work at once. memory: the pod's memory limit, a Kubernetes quantity such as "3Gi".
-    gpus: of its machine, for this job alone. pool: a pool's name. team: a tenant's name.
+    gpus: of its machine, for this job alone. pool: a pool's name. machine: a type that the pool's machines may be of.
+    team: a tenant's name.
     exclusive: no other job's pod on the machine while this one runs.
     Raises JobError with everything that is wrong at once.
     """
@@ -35,6 +36,7 @@ class Job:
     exclusive: bool = True
     gpus: int = 0
     team: str | None = None
+    machine: str | None = None
 
     def __post_init__(self) -> None:
         problems = []
@@ -42,6 +44,8 @@ class Job:
             problems.append(f"cores: must be a whole number of at least 1, not {self.cores!r}")
         if self.pool is not None and (not isinstance(self.pool, str) or not self.pool):
             problems.append(f"pool: must be a pool's name, not {self.pool!r}")
+        if self.machine is not None and (not isinstance(self.machine, str) or not self.machine):
+            problems.append(f'machine: must be a type of machine such as "m5.large", not {self.machine!r}')
         if self.team is not None and (not isinstance(self.team, str) or not self.team):
             problems.append(f"team: must be a team's name, not {self.team!r}")
         if type(self.gpus) is not int or self.gpus < 0:

@@ -96,6 +96,7 @@ def overridden(job: Job, override: Override) -> Job:
         memory=override.memory or job.memory,
         cores=override.cores or job.cores,
         pool=None if override.pools else job.pool,
+        machine=None if override.pools else job.machine,
     )
 
 

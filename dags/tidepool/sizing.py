@@ -69,13 +69,15 @@ def place(job: Job, capacity: Capacity) -> Placement:
     """The machine for a job: the pool it names, else the one of highest priority, then the cheapest, on which it fits.
 
     Where no pool is named, every job pool that the same pod fits is listed too, so that the autoscaler falls back from
-    spot to on-demand by itself. Machines with GPUs are for jobs that ask for them.
+    spot to on-demand by itself. Machines with GPUs are for jobs that ask for them. A type of machine stands for its
+    shape: a pool that has it may give the job another one of its types, which is as large.
     Raises JobError where it fits nowhere, or the team is none; the message says what there is.
     """
     team = team_of(job, capacity)
     usable = named_pool(job, capacity) if job.pool is not None else _by_preference(capacity)
     if not usable:
         raise JobError(f"task {job.task!r} needs a job pool, but cluster {capacity.cluster!r} has none with machines")
+    usable = _with_machine(job, usable)
     candidates = [pool for pool in usable if (pool.gpus >= job.gpus if job.gpus else not pool.gpus)]
     if not candidates:
         raise JobError(_wrong_gpus(job, capacity))
@@ -132,6 +134,8 @@ def why_not(job: Job, placement: Placement, pool: Pool) -> str:
         return "it is not for jobs"
     if job.pool is not None and job.pool != pool.name:
         return f"the job names pool {job.pool!r}"
+    if job.machine is not None and job.machine not in pool.instance_types:
+        return f"the job names machine {job.machine!r}"
     if not pool.max_machines:
         return "it may have no machines (its max is 0)"
     if pool.gpus < job.gpus:
@@ -173,6 +177,20 @@ def named_pool(job: Job, capacity: Capacity) -> list[Pool]:
     return [pool]
 
 
+def _with_machine(job: Job, pools: list[Pool]) -> list[Pool]:
+    """Those of the pools that have the type of machine that the job names, if it names one."""
+    if job.machine is None:
+        return pools
+    found = [pool for pool in pools if job.machine in pool.instance_types]
+    if not found:
+        have = "; ".join(f"{pool.name} ({pool.market}): {', '.join(pool.instance_types) or 'none'}" for pool in pools)
+        raise JobError(
+            f"task {job.task!r}: machine={job.machine!r}, but no pool that the job may use has such machines; "
+            f"those pools and their machines are: {have}"
+        )
+    return found
+
+
 def _by_preference(capacity: Capacity) -> list[Pool]:
     pools = [pool for pool in capacity.pools.values() if pool.jobs and pool.max_machines]
     return sorted(pools, key=lambda pool: (-pool.priority, pool.usd_per_hour, pool.name))
@@ -212,11 +230,12 @@ def _alone(cpu: int, pool: Pool) -> bool:
 
 
 def _wrong_gpus(job: Job, capacity: Capacity) -> str:
+    of = f" of machine {job.machine!r}" if job.machine else ""
     there = ", ".join(f"{pool.name} {pool.gpus}" for pool in _by_preference(capacity) if pool.gpus) or "none"
     if job.gpus:
-        where = f"a machine of pool {job.pool!r} has fewer" if job.pool else "no job pool has so many on a machine"
+        where = f"a machine of pool {job.pool!r} has fewer" if job.pool else f"no job pool{of} has so many on a machine"
         return f"task {job.task!r}: gpus={job.gpus}, but {where}; job pools with GPUs, and how many: {there}"
-    where = f"pool {job.pool!r}" if job.pool else "every job pool"
+    where = f"pool {job.pool!r}" if job.pool else f"every job pool{of}"
     return f"task {job.task!r}: {where} has GPUs ({there}), which are for jobs that ask for them with `gpus`"
 
 

@@ -14,9 +14,11 @@ from airflow.sdk import DAG
 from tests.dags.fake_kubernetes import Clock, Kubernetes, Watch, context, task
 from tidepool import (
     DaskClusterOperator,
+    DaskPodOperator,
     JobPodOperator,
     SparkApplicationOperator,
     SparkClusterOperator,
+    SparklingWaterPodOperator,
     SparkPodOperator,
     deadline_alert,
     explain,
@@ -24,7 +26,7 @@ from tidepool import (
 from tidepool import capacity as document
 from tidepool.capacity import Budget, Capacity, Pool
 from tidepool.explain import Part
-from tidepool.job import MIB, Job
+from tidepool.job import MIB, Job, JobError
 from tidepool.operators import explanation, job_pod, lease
 from tidepool.operators.explanation import before_any_run, explain_task, longest_on_spot
 from tidepool.sizing import place
@@ -143,6 +145,29 @@ def test_a_job_of_several_pods_is_explained_by_kind_of_pod(
         shares = part["spark_memory_mib"]
         assert (shares is None) == (operator is DaskClusterOperator)
         assert shares is None or sum(shares.values()) == part["size"]["memory_bytes"] / MIB
+
+
+@pytest.mark.usefixtures("capacity_file")
+@pytest.mark.parametrize(
+    ("operator", "what"),
+    [
+        (JobPodOperator, {"image": "spark"}),
+        (SparkPodOperator, {"application": "a.py"}),
+        (SparkClusterOperator, {"application": "a.py"}),
+        (SparkApplicationOperator, {"application": "a.py"}),
+        (SparklingWaterPodOperator, {"application": "a.py", "image": "i:1"}),
+        (DaskPodOperator, {"application": "a.py", "image": "i:1"}),
+        (DaskClusterOperator, {"application": "a.py", "image": "i:1"}),
+    ],
+)
+def test_every_kind_of_job_takes_a_machine_and_shows_it(operator: type[JobPodOperator], what: dict[str, Any]) -> None:
+    figures = before_any_run(operator(task_id="t", machine="m5.large", **what))
+    assert figures["parts"][-1]["asked"]["machine"] == "m5.large"
+    assert any("Asked for: machine='m5.large'." in line for line in explain.lines(figures))
+    with pytest.raises(JobError, match=r"task 't': machine='m5\.metal', but no pool"):
+        operator(task_id="t", machine="m5.metal", **what)
+    with pytest.raises(JobError, match=r"task 't': machine: must be a type of machine"):
+        operator(task_id="t", machine=5, **what)
 
 
 def test_an_attempts_log_begins_with_the_same_words(

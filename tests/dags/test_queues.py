@@ -165,12 +165,16 @@ def test_the_scheduler_sees_the_queue_of_a_mapped_task_and_its_instances_the_poo
             pool="on-demand-small",
             priority_class_name="tidepool-job-high",
         ).expand(application_args=[["1"], ["2"]])
+        SparkPodOperator.partial(task_id="none", application="a.py", machine="x9.large").expand(
+            application_args=[["1"], ["2"]]
+        )
         SparkPodOperator.partial(task_id="free", application="a.py").expand(application_args=[["1"], ["2"]])
     seen = DagSerialization.from_dict(DagSerialization.to_dict(dag)).get_task("t")
     assert (seen.pool, seen.priority_weight) == ("on-demand-small.research", queues.WEIGHTS["tidepool-job-high"])
     mapped = dag.get_task("t").unmap({"application_args": ["1"]})
     assert [pool.name for pool in mapped.placement.pools] == ["on-demand-small"]
     assert seen.pool_slots == queues.cores(mapped.placement)
+    assert dag.get_task("none").pool == "default_pool"  # what is wrong is said where its instances are made
     free = dag.get_task("free").unmap({"application_args": ["1"]})
     assert len(free.placement.pools) > 1
 

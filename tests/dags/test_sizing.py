@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tidepool import sizing
-from tidepool.capacity import Capacity, Pool
+from tidepool import ladder, sizing
+from tidepool.capacity import Capacity, Market, Pool
 from tidepool.job import MIB, Job, JobError, human, quantity
 from tidepool.sizing import place, spark_memory
 
@@ -57,6 +57,61 @@ def test_no_pool_named_means_spot_first_and_on_demand_to_fall_back_on(capacity: 
 
 def test_a_named_pool_is_the_only_one(capacity: Capacity) -> None:
     assert [pool.name for pool in place(Job("t", pool="on-demand-small"), capacity).pools] == ["on-demand-small"]
+
+
+def shapes(capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]) -> Capacity:
+    large = {"cpu_millis": 7910, "memory_bytes": 30 * GIB, "instance_types": ("m5.2xlarge", "m6i.2xlarge")}
+    return capacity_of(
+        pool("small"),
+        pool("small-on-demand", "on-demand", priority=10),
+        pool("large", priority=40, **large),
+        pool("large-on-demand", "on-demand", priority=5, **large),
+        pool("gpu", gpus=1, instance_types=("g4dn.xlarge",)),
+        pool("unknown", priority=1, instance_types=()),
+    )
+
+
+def test_a_machine_stands_for_its_shape_and_only_pools_that_have_it_are_used(
+    capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]
+) -> None:
+    capacity = shapes(capacity_of, pool)
+    placement = place(Job("t", machine="m6i.2xlarge"), capacity)
+    assert [each.name for each in placement.pools] == ["large", "large-on-demand"]
+    assert (placement.cores, placement.cpu_millis) == (8, 7910 - sizing.DAEMON_CPU_MILLIS)
+    assert [each.name for each in place(Job("t", machine="m5.large"), capacity).pools] == ["small", "small-on-demand"]
+    with_pool = place(Job("t", machine="m5.2xlarge", pool="large-on-demand"), capacity)
+    assert [each.name for each in with_pool.pools] == ["large-on-demand"]
+    on_demand = ladder.offered(capacity, "on-demand", "t")
+    assert [each.name for each in place(Job("t", machine="m5.2xlarge"), on_demand).pools] == ["large-on-demand"]
+    not_this = sizing.why_not(Job("t", machine="m5.2xlarge"), placement, capacity.pools["small"])
+    assert not_this == "the job names machine 'm5.2xlarge'"
+
+
+@pytest.mark.parametrize(
+    ("job", "market", "words"),
+    [
+        (
+            Job("t", machine="m5.24xlarge"),
+            None,
+            r"machine='m5\.24xlarge', but no pool .* small \(spot\): m5\.large, m6i",
+        ),
+        (Job("t", machine="m5.24xlarge"), None, r"; unknown \(spot\): none$"),
+        (Job("t", machine="m5.large", pool="large"), None, r"are: large \(spot\): m5\.2xlarge, m6i\.2xlarge$"),
+        (Job("t", machine="g4dn.xlarge"), "on-demand", r"are: small-on-demand \(on-demand\): .*; large-on-demand"),
+        (Job("t", machine="g4dn.xlarge"), None, "every job pool of machine 'g4dn.xlarge' has GPUs"),
+        (Job("t", machine="m5.large", gpus=1), None, "gpus=1, but no job pool of machine 'm5.large' has so many"),
+        (
+            Job("t", machine="m5.large", memory="20Gi"),
+            None,
+            r"any of the job pools \(small, small-on-demand\): it asks",
+        ),
+    ],
+)
+def test_a_machine_that_cannot_be_had_is_said_with_those_that_can(
+    job: Job, market: Market | None, words: str, capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]
+) -> None:
+    with pytest.raises(JobError, match=words):
+        place(job, ladder.offered(shapes(capacity_of, pool), market, "t"))
 
 
 def test_of_equal_priority_the_cheapest_that_fits_wins(

@@ -76,7 +76,7 @@ def test_a_malformed_pod_is_told_with_its_place(tmp_path: Path, more: str, says:
 
 
 @pytest.mark.parametrize(
-    "more", ["memory=5", "cores='2'", "pool=['a']", "market=5", "gpus='1'", "exclusive=1", "team={}"]
+    "more", ["memory=5", "cores='2'", "pool=['a']", "market=5", "gpus='1'", "exclusive=1", "team={}", "machine=5"]
 )
 def test_an_argument_of_the_wrong_type_is_told_as_the_operator_tells_it(tmp_path: Path, more: str) -> None:
     found = reading(tmp_path, job(more))
@@ -95,6 +95,7 @@ def test_an_argument_of_the_wrong_type_is_told_as_the_operator_tells_it(tmp_path
         ("driver_market='spott'", "market must be"),
         ("memory='64Gi'", "does not fit any of the job pools"),
         ("pool='gpu-large'", "there is no pool 'gpu-large'"),
+        ("machine='m5.metal'", "machine='m5.metal', but no pool that the job may use has such machines"),
     ],
 )
 def test_what_is_wrong_with_a_job_of_several_pods_is_found_in_the_source(tmp_path: Path, more: str, says: str) -> None:

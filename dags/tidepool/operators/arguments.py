@@ -173,6 +173,9 @@ def of_mapped(kwargs: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, A
     return {"retries": policy.limits.total, "retry_policy": policy, **queue}
 
 
+_ASKED = ("cores", "memory", "gpus", "machine", "exclusive", "team")
+
+
 def _queue_of_mapped(given: Mapping[str, Any]) -> dict[str, Any]:
     """Airflow's pool, slots and weight of a mapped task, by what all its instances have in common.
 
@@ -186,7 +189,7 @@ def _queue_of_mapped(given: Mapping[str, Any]) -> dict[str, Any]:
         return {**found, "pool": QueuedPool(given["airflow_pool"], given.get("pool", NO_POOL))}
     with suppress(JobError, TypeError):
         pool = named_pool(given.get("pool", NO_POOL))
-        asked = {name: given[name] for name in ("cores", "memory", "gpus", "exclusive", "team") if name in given}
+        asked = {name: given[name] for name in _ASKED if name in given}
         placement = place(Job(given["task_id"], pool=pool, **asked), offered(capacity, given.get("market"), ""))
         if claim := queues.claim([(placement, 1)], capacity):
             slots = given["pool_slots"] if given.get("pool_slots", 1) != 1 else claim.slots

@@ -23,8 +23,8 @@ from tidepool.sizing import place
 class DaskClusterOperator(DaskPodOperator):
     """Runs a Python program whose work is more than one machine can do, on Dask workers with machines of their own.
 
-    workers: how many workers' pods. cores, memory, pool, market, exclusive: of each, which gets a whole machine unless
-    they say otherwise; a pod has a worker process for each few cores.
+    workers: how many workers' pods. cores, memory, pool, machine, market, exclusive: of each, which gets a whole
+    machine unless they say otherwise; a pod has a worker process for each few cores.
     scheduler_cores, scheduler_memory: of the pod with scheduler and program, which shares its machine.
     scheduler_market: where that runs; losing it loses the run, so that is not on spot unless `"spot"`, or None for
     either.
@@ -41,6 +41,7 @@ class DaskClusterOperator(DaskPodOperator):
         memory: str | None = None,
         gpus: int = 0,
         pool: str = NO_POOL,
+        machine: str | None = None,
         market: Market | None = None,
         exclusive: bool = True,
         scheduler_cores: int = 1,
@@ -57,7 +58,7 @@ class DaskClusterOperator(DaskPodOperator):
             problems.append("deferrable: not with workers' pods, which this task replaces when lost")
         named = arguments.named_pool(pool)
         with problems:
-            worker = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, gpus=gpus, team=team)
+            worker = Job(task, cores, memory, pool=named, machine=machine, exclusive=exclusive, gpus=gpus, team=team)
         with problems:
             capacity = ladder.offered(capacity_document.load(), market, task)
         with problems:

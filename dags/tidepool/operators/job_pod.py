@@ -66,6 +66,7 @@ class JobPodOperator(KubernetesPodOperator):
 
     image: by its name in the capacity document (such as "spark") or in full. cores: threads that work at once.
     memory: the pod's memory limit, such as "3Gi". gpus: how many of its machine it gets. pool: the machines' pool.
+    machine: a type of the pools' machines, such as "m5.large": the job gets one of its shape, of a pool that has it.
     market: "spot" or "on-demand" machines only. team: whose job it is, and so in which namespace it runs and whose
     quota it uses; else the default tenant's. Whatever isn't given follows from the pools of the capacity document
     (TIDEPOOL_CAPACITY): the best job pool on which the job fits, and the whole machine. exclusive: no other job on the
@@ -111,6 +112,7 @@ class JobPodOperator(KubernetesPodOperator):
         memory: str | None = None,
         gpus: int = 0,
         pool: str = NO_POOL,
+        machine: str | None = None,
         market: Market | None = None,
         exclusive: bool = True,
         team: str | None = None,
@@ -131,7 +133,7 @@ class JobPodOperator(KubernetesPodOperator):
         image = capacity.images.get(image, image)
         named = arguments.named_pool(pool)
         with problems:
-            job = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, gpus=gpus, team=team)
+            job = Job(task, cores, memory, pool=named, machine=machine, exclusive=exclusive, gpus=gpus, team=team)
         with problems:
             capacity = ladder.offered(capacity, market, task)
         with problems:

@@ -26,7 +26,8 @@ class SparkClusterOperator(JobPodOperator):
     """Runs a PySpark program whose work is more than one machine can do, with executors that may be lost and replaced.
 
     executors: how many, or the fewest and the most, between which Spark chooses by the work that waits.
-    cores, memory, pool, market, exclusive: of each executor, which gets a whole machine unless they say otherwise.
+    cores, memory, pool, machine, market, exclusive: of each executor, which gets a whole machine unless they say
+    otherwise.
     driver_cores, driver_memory: of the driver's pod, which shares its machine. driver_market: where the driver runs;
     losing it loses the run, so that is not on spot unless `"spot"`, or None for either.
     application, application_args, conf, image: as SparkPodOperator's. The other arguments are JobPodOperator's; what
@@ -49,6 +50,7 @@ class SparkClusterOperator(JobPodOperator):
         memory: str | None = None,
         gpus: int = 0,
         pool: str = NO_POOL,
+        machine: str | None = None,
         market: Market | None = None,
         exclusive: bool = True,
         driver_cores: int = 1,
@@ -74,7 +76,7 @@ class SparkClusterOperator(JobPodOperator):
             count = spark_cluster_conf.executor_count(task, executors)
         named = arguments.named_pool(pool)
         with problems:
-            executor = Job(task, cores=cores, memory=memory, pool=named, exclusive=exclusive, team=team)
+            executor = Job(task, cores, memory, pool=named, machine=machine, exclusive=exclusive, team=team)
         with problems:
             offered = ladder.offered(capacity, market, task)
         with problems:

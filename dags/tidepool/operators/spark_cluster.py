@@ -18,7 +18,7 @@ from tidepool.operators import arguments
 from tidepool.operators.arguments import NO_POOL
 from tidepool.operators.job_pod import JobPodOperator
 from tidepool.operators.problems import Problems
-from tidepool.operators.spark_pod import IMAGE, OWNER_CONF, SPARK_REFUSED
+from tidepool.operators.spark_pod import IMAGE, SPARK_REFUSED, owner_conf
 from tidepool.sizing import Placement, SparkMemory, place, spark_memory
 
 
@@ -139,4 +139,5 @@ class SparkClusterOperator(JobPodOperator):
             self._conf,
         )
         name = "{{ ti.dag_id }}.{{ ti.task_id }}"
-        return spark_conf.spark_submit(name, self._application, self._application_args, {**settings, **OWNER_CONF})
+        settings |= owner_conf(self.team)
+        return spark_conf.spark_submit(name, self._application, self._application_args, settings)

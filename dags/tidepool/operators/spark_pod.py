@@ -25,12 +25,15 @@ SPARK_REFUSED: Mapping[str, str] = {
     "cmds": "the image's own entry point runs spark-submit",
 }
 
-OWNER_CONF = {
-    "spark.tidepool.dag": "{{ ti.dag_id }}",
-    "spark.tidepool.task": "{{ ti.task_id }}",
-    "spark.tidepool.run": "{{ run_id }}",
-}
-"""Settings without effect that say in Spark's own records whose application it was."""
+
+def owner_conf(team: str) -> dict[str, str]:
+    """Settings without effect that say in Spark's own records whose application it was."""
+    return {
+        "spark.tidepool.dag": "{{ ti.dag_id }}",
+        "spark.tidepool.task": "{{ ti.task_id }}",
+        "spark.tidepool.run": "{{ run_id }}",
+        "spark.tidepool.team": team,
+    }
 
 
 class SparkPodOperator(JobPodOperator):
@@ -101,4 +104,5 @@ class SparkPodOperator(JobPodOperator):
 
     def _submit(self, settings: Mapping[str, str]) -> list[str]:
         name = "{{ ti.dag_id }}.{{ ti.task_id }}"
-        return spark_conf.spark_submit(name, self._application, self._application_args, {**settings, **OWNER_CONF})
+        settings = {**settings, **owner_conf(self.team)}
+        return spark_conf.spark_submit(name, self._application, self._application_args, settings)

@@ -34,10 +34,8 @@ def test_dag_task_run_and_team_are_in_sparks_own_configuration(kind: Any, what: 
     context = {"ti": ti, "run_id": RUN, "dag": None}
     operator.arguments = operator.render_template(operator.arguments, context)
     pod = operator.build_pod_request_obj(context)
-    if kind is SparkApplicationOperator:
-        conf = operator._application_of(pod)["spec"]["sparkConf"]
-    else:
-        conf = conf_of(operator)
+    is_application = kind is SparkApplicationOperator
+    conf = operator._application_of(pod)["spec"]["sparkConf"] if is_application else conf_of(operator)
     assert {key: value for key, value in conf.items() if key.startswith("spark.tidepool.")} == {
         "spark.tidepool.dag": "flights",
         "spark.tidepool.task": "clean",

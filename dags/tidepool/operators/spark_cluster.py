@@ -70,8 +70,9 @@ class SparkClusterOperator(JobPodOperator):
             args = arguments.program_args(task, application_args)
         with problems:
             spark_conf.refuse_derived(task, conf, spark_cluster_conf.DERIVED)
+        spark_image = IMAGE
         with problems:
-            image = default_image(task, IMAGE, capacity) if image is None else capacity.images.get(image, image)
+            spark_image = default_image(task, IMAGE, capacity) if image is None else capacity.images.get(image, image)
         with problems:
             count = spark_cluster_conf.executor_count(task, executors)
         named = arguments.named_pool(pool)
@@ -81,7 +82,7 @@ class SparkClusterOperator(JobPodOperator):
             offered = ladder.offered(capacity, market, task)
         with problems:
             super().__init__(
-                image=image or IMAGE,
+                image=spark_image,
                 cores=driver_cores,
                 memory=driver_memory,
                 market=driver_market,
@@ -93,7 +94,7 @@ class SparkClusterOperator(JobPodOperator):
         self.executor_job, self.executor_market = executor, market
         self.executor_placement = place(executor, offered)
         self.take(capacity, (self.placement, 1), (self.executor_placement, max(1, count[0])))
-        self._spark_image = image
+        self._spark_image = spark_image
         self._executors = count
         self._application = file
         self._application_args = args

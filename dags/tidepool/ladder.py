@@ -25,6 +25,9 @@ from tidepool.sizing import Placement, place
 WASTED_ATTEMPTS = 2
 """So many attempts that were lost on spot machines are enough: the next goes on-demand."""
 
+RETRIES_KEPT = 2
+"""So many of its retries a job keeps for what happens to it on-demand, where lost attempts were not for nothing."""
+
 OPEN_SECONDS = 300.0
 LONGEST_OPEN_SECONDS = 1800.0
 """How long a pool is passed over after a launch failure: doubled with each further one. The cluster-autoscaler backs
@@ -40,6 +43,9 @@ STORM_SHARE = 0.5
 """A storm: so many reclaims within the window, and so large a share of the attempts that started in it."""
 
 MOST_REMEMBERED = 50
+
+HALF_LIFE_SECONDS = 3 * 86400.0
+"""So long ago, what was seen of a pool's reclaims counts for half: markets change in days."""
 
 LOSSES = (Cause.SPOT_RECLAIM, Cause.NODE_LOST)
 """Ends of an attempt that say something of its spot pool. A preemption or a drain is somebody's wish."""
@@ -59,7 +65,8 @@ class Breaker:
 
     opened: since when it is passed over; 0 while it is used. failures: launch failures since then. retry: when it may
     be tried again. probing: until when an attempt tries it. closed: when it was last used again after it was not.
-    starts, reclaims: of its attempts in the last WINDOW_SECONDS.
+    starts, reclaims: of its attempts in the last WINDOW_SECONDS. hours: for which attempts have run on its machines,
+    and losses: how many of them lost theirs, as of `seen`; HALF_LIFE_SECONDS later they count for half.
     """
 
     opened: float = 0.0
@@ -69,6 +76,9 @@ class Breaker:
     closed: float = 0.0
     starts: tuple[float, ...] = ()
     reclaims: tuple[float, ...] = ()
+    hours: float = 0.0
+    losses: float = 0.0
+    seen: float = 0.0
 
     def state(self, now: float) -> State:
         """Half-open is for one attempt at a time: while that one tries, it is open for the others."""
@@ -103,6 +113,16 @@ class Breaker:
             return known.failed(now)
         return known
 
+    def ran(self, now: float, hours: float, losses: int) -> Breaker:
+        """After an attempt that ran so long on one of its machines has ended, and lost it or not."""
+        known, lost = self.lately(now)
+        return replace(self, hours=known + hours, losses=lost + losses, seen=now)
+
+    def lately(self, now: float) -> tuple[float, float]:
+        """`hours` and `losses`, for what they are worth now."""
+        worth = 0.5 ** (max(0.0, now - self.seen) / HALF_LIFE_SECONDS)
+        return self.hours * worth, self.losses * worth
+
     def probed(self, now: float) -> Breaker:
         """While an attempt tries the half-open pool."""
         return replace(self, probing=now + PROBE_SECONDS)
@@ -129,6 +149,9 @@ def load(text: str) -> Breaker:
             closed=float(body["closed"]),
             starts=tuple(float(time) for time in body["starts"]),
             reclaims=tuple(float(time) for time in body["reclaims"]),
+            hours=float(body.get("hours", 0)),
+            losses=float(body.get("losses", 0)),
+            seen=float(body.get("seen", 0)),
         )
     except (KeyError, TypeError, ValueError):
         return Breaker()
@@ -146,6 +169,11 @@ class Rung:
     def name(self) -> str:
         """The pools' names and market."""
         return " or ".join(f"{pool.name} ({pool.market})" for pool in self.pools)
+
+    @property
+    def is_spot(self) -> bool:
+        """Whether it is of spot machines only."""
+        return all(pool.market == "spot" for pool in self.pools)
 
 
 def offered(capacity: Capacity, market: Market | None, task: str) -> Capacity:
@@ -213,7 +241,7 @@ def rungs(
     if market == "on-demand" and on_demand:
         pools = on_demand
         why = "on-demand is what its deadline needs"
-    elif is_done_with_spot(attempts) and on_demand:
+    elif market is None and is_done_with_spot(attempts) and on_demand:
         pools = on_demand
         why = f"{len(wasted)} attempts were lost on spot machines"
     elif market == "spot":
@@ -230,9 +258,15 @@ def rungs(
     return ladder or [Rung(tuple(ordered), f"{why or 'the only pool that it may run on'}")]
 
 
-def is_done_with_spot(attempts: Sequence[Attempt]) -> bool:
+def is_done_with_spot(attempts: Sequence[Attempt], most: int = WASTED_ATTEMPTS) -> bool:
     """Whether so many attempts were lost on spot machines that the next goes on-demand, if it may."""
-    return len(_wasted(attempts)) >= WASTED_ATTEMPTS
+    return len(_wasted(attempts)) >= most
+
+
+def lost_on_spot_at_most(has_checkpoints: bool, platform_retries: int) -> int:
+    """How many attempts a job may lose on spot machines. With checkpoints, and a deadline that decides each time, a
+    lost attempt is not for nothing, and more than WASTED_ATTEMPTS are few enough while there are retries."""
+    return max(WASTED_ATTEMPTS, platform_retries - RETRIES_KEPT) if has_checkpoints else WASTED_ATTEMPTS
 
 
 def _wasted(attempts: Sequence[Attempt]) -> list[str]:
@@ -240,20 +274,10 @@ def _wasted(attempts: Sequence[Attempt]) -> list[str]:
     return [each.pool for each in attempts if each.cause in PLATFORM and each.market == "spot"]
 
 
-def lately(breakers: Mapping[str, Breaker], pools: Iterable[Pool], now: float) -> tuple[int, float]:
-    """Machines of the spot pools that attempts lost in the last WINDOW_SECONDS, and in about how many machine-hours.
-
-    A breaker knows when attempts got machines and when some were lost, not which: every machine is taken to be kept
-    until now, and those lost that nobody saw begin to have been there all the time.
-    """
-    lost, seconds = 0, 0.0
-    for pool in pools:
-        if pool.market == "spot" and pool.name in breakers:
-            starts, reclaims = _recent(breakers[pool.name].starts, now), _recent(breakers[pool.name].reclaims, now)
-            lost += len(reclaims)
-            seconds += sum(max(0.0, now - start) for start in starts)
-            seconds += WINDOW_SECONDS * max(0, len(reclaims) - len(starts))
-    return lost, seconds / 3600
+def lately(breakers: Mapping[str, Breaker], pools: Iterable[Pool], now: float) -> tuple[float, float]:
+    """Machines of the spot pools that the team's attempts lost, in so many machine-hours; older ones count for less."""
+    seen = [breakers[pool.name].lately(now) for pool in pools if pool.market == "spot" and pool.name in breakers]
+    return sum(losses for _, losses in seen), sum(hours for hours, _ in seen)
 
 
 def _other_first(pools: Sequence[Pool], wasted: set[str]) -> list[Pool]:

@@ -96,6 +96,7 @@ class JobFailed(Exception):
     """A job's attempt did not end well; `cause` says how.
 
     pool, market: where it was. memory_bytes: its limit; largest_bytes: what an attempt after it could have at most.
+    seconds: for which its program ran, as far as is known.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class JobFailed(Exception):
         market: str = "",
         memory_bytes: int = 0,
         largest_bytes: int = 0,
+        seconds: float = 0.0,
     ) -> None:
         super().__init__(f"pod {pod}: {outcome.cause}: {outcome.message}")
         self.pod = pod
@@ -116,6 +118,7 @@ class JobFailed(Exception):
         self.market = market
         self.memory_bytes = memory_bytes
         self.largest_bytes = largest_bytes
+        self.seconds = seconds
 
 
 def outcome(pod: Object | None, container: str = "base", node_gone: bool = False) -> Outcome:

@@ -54,7 +54,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One attempt that has ended. number: Airflow's try number. pool, market: where it was; memory_bytes: its limit."""
+    """One attempt that has ended. number: Airflow's try number. pool, market: where it was; memory_bytes: its limit.
+
+    seconds: for which its program ran, as far as is known.
+    """
 
     number: int
     cause: Cause
@@ -62,6 +65,7 @@ class Attempt:
     pool: str = ""
     market: str = ""
     memory_bytes: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

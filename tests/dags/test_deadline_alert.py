@@ -135,22 +135,53 @@ def test_a_run_counts_from_when_it_was_due_and_a_backfill_from_its_start() -> No
 
 
 class Past:
-    """A task instance that has earlier runs."""
+    """A task instance that has earlier runs; kept: the XCom of the last of them."""
 
     map_index = -1
 
-    def __init__(self, *durations: float | None) -> None:
-        self.durations = durations
+    def __init__(self, *durations: float | None, kept: Any = None, tries: int = 1) -> None:
+        self.durations, self.kept, self.tries = durations, kept, tries
+
+    def xcom_pull(self, key: str, map_indexes: int, include_prior_dates: bool) -> Any:
+        assert (key, map_indexes, include_prior_dates) == (alerts.RUNTIMES, -1, True)
+        return self.kept
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        assert key == alerts.RUNTIMES
+        self.kept = value
 
     def get_previous_ti(self, state: str, logical_date: datetime | None, map_index: int) -> SimpleNamespace | None:
         assert state == "success"
         index = 0 if logical_date is None else NOON.day - logical_date.day
         if index >= len(self.durations):
             return None
-        return SimpleNamespace(duration=self.durations[index], logical_date=NOON - (index + 1) * timedelta(days=1))
+        before = NOON - (index + 1) * timedelta(days=1)
+        return SimpleNamespace(duration=self.durations[index], logical_date=before, try_number=self.tries)
 
 
 def test_past_runtimes_are_those_of_good_attempts_newest_first() -> None:
     assert alerts.past_runtimes(Past(10.0, None, 30.0)) == (10.0, 30.0)
     assert alerts.past_runtimes(Past(*range(1, 20)), count=3) == (1, 2, 3)
     assert alerts.past_runtimes(Past()) == ()
+
+
+def test_past_runtimes_that_a_run_has_left_come_first() -> None:
+    assert alerts.past_runtimes(Past(10.0, kept=[50, 60.5])) == (50, 60.5)
+    assert alerts.past_runtimes(Past(kept=[50, 60, 70]), count=2) == (50, 60)
+    for strange in ([], "50", ["50"], {"a": 1}):
+        assert alerts.past_runtimes(Past(10.0, kept=strange)) == (10.0,)
+
+
+def test_a_good_run_leaves_what_it_and_the_runs_before_it_took() -> None:
+    ti = Past(10.0, 20.0)
+    alerts.keep_runtime(ti, 30.04)
+    assert ti.kept == [30.0, 10.0, 20.0]
+    for seconds in range(100, 112):
+        alerts.keep_runtime(ti, seconds)
+    assert ti.kept == [*range(111, 101, -1)]
+
+
+def test_the_last_attempt_of_a_run_with_checkpoints_is_not_what_the_run_took() -> None:
+    assert alerts.past_runtimes(Past(10.0, tries=2)) == (10.0,)
+    assert alerts.past_runtimes(Past(10.0, tries=2), has_checkpoints=True) == ()
+    assert alerts.past_runtimes(Past(10.0), has_checkpoints=True) == (10.0,)

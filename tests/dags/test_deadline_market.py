@@ -14,13 +14,13 @@ from airflow.serialization.serialized_objects import DagSerialization
 from tests.dags.fake_kubernetes import Clock, Kubernetes, connect
 from tests.dags.fake_kubernetes import context as usual
 from tidepool import JobError, JobPodOperator, SparkPodOperator, deadline_alert
-from tidepool.capacity import BREAKERS_CONFIG_MAP
 from tidepool.keeper import ownership
 from tidepool.labels import DEADLINE
 from tidepool.ladder import Breaker
 from tidepool.operators.breakers import Breakers
-from tidepool.operators.retry_policy import STORE_KEY
-from tidepool.outcome import Cause
+from tidepool.operators.deadline_alert import RUNTIMES
+from tidepool.operators.retry_policy import STORE_KEY, attempt
+from tidepool.outcome import Cause, JobFailed
 from tidepool.retries import Attempt, dump
 
 HOUR = 3600.0
@@ -28,7 +28,10 @@ NAMESPACE = "tidepool-analytics"
 
 
 class Ti(SimpleNamespace):
-    """A task instance whose earlier runs took so many seconds, by task; every run is a day apart."""
+    """A task instance whose earlier runs took so many seconds, by task; every run is a day apart.
+
+    kept: what an earlier run left in its XComs, and what this one does.
+    """
 
     def get_previous_ti(self, state: str, logical_date: datetime | None, map_index: int) -> SimpleNamespace | None:
         if isinstance(self.past, Exception):
@@ -38,21 +41,27 @@ class Ti(SimpleNamespace):
         if index >= len(durations):
             return None
         before = datetime(2026, 1, 29, tzinfo=UTC) - index * timedelta(days=1)
-        return SimpleNamespace(duration=durations[index], logical_date=before)
+        return SimpleNamespace(duration=durations[index], logical_date=before, try_number=1)
 
-    def xcom_push(self, **_: Any) -> None:
-        """Nobody reads it."""
+    def xcom_pull(self, key: str, map_indexes: int, include_prior_dates: bool) -> Any:
+        assert (map_indexes, include_prior_dates) == (-1, True)
+        return self.kept.get(key)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.kept[key] = value
 
     def model_copy(self, update: dict[str, Any]) -> Ti:
         return Ti(**{**vars(self), **update})
 
 
-def context(clock: Clock, past: Any, attempt: int = 1, queued: float = 0.0, **more: Any) -> dict[str, Any]:
+def context(
+    clock: Clock, past: Any, attempt: int = 1, queued: float = 0.0, kept: Any = None, **more: Any
+) -> dict[str, Any]:
     """A run that was queued so many seconds ago, of tasks with these past runtimes."""
     begin = datetime.fromtimestamp(clock.now - queued, UTC)
     found = usual(attempt) | more
     ti = Ti(**{key: getattr(found["ti"], key) for key in ("dag_id", "task_id", "run_id", "try_number", "map_index")})
-    ti.past, ti.max_tries = past, 15
+    ti.past, ti.max_tries, ti.kept = past, 15, {} if kept is None else {RUNTIMES: kept}
     found["ti"] = ti
     return found | {"dag_run": SimpleNamespace(run_after=begin, start_date=begin, logical_date=None)}
 
@@ -190,11 +199,180 @@ def test_reclaims_that_the_team_saw_lately_count(kubernetes: Kubernetes, clock: 
     spark(kubernetes, deadline=deadline).execute(context(clock, past))
     assert pool_of(kubernetes) == "spot-small"
     kubernetes.bodies.clear()
-    for _ in range(2):
-        Breakers(kubernetes, NAMESPACE).tell("spot-small", Breaker.lost)
-    assert kubernetes.config_maps[BREAKERS_CONFIG_MAP].data["spot-small"]
+    Breakers(kubernetes, NAMESPACE).tell("spot-small", lambda known, now: known.ran(now, 0.5, 2))
     spark(kubernetes, deadline=deadline).execute(context(clock, past, attempt=2))
     assert pool_of(kubernetes) == "on-demand-small"
+
+
+# Checkpoints, and what attempts leave to those after them.
+
+
+def lost(*seconds: float) -> SimpleNamespace:
+    """A store that knows of attempts which ran so long on spot machines and lost them."""
+    attempts = [
+        Attempt(number, Cause.SPOT_RECLAIM, "", "spot-small", "spot", seconds=each)
+        for number, each in enumerate(seconds, start=1)
+    ]
+    return SimpleNamespace(get=lambda key: dump(attempts) if key == STORE_KEY else None)
+
+
+EVERY = timedelta(minutes=10)
+
+
+@pytest.mark.parametrize(("every", "pool"), [(None, "on-demand-small"), (EVERY, "spot-small")])
+def test_with_checkpoints_a_reclaim_is_no_miss(
+    kubernetes: Kubernetes, clock: Clock, every: timedelta | None, pool: str
+) -> None:
+    operator = spark(kubernetes, deadline=timedelta(hours=8), checkpoint_every=every)
+    operator.execute(context(clock, {"clean": [5 * HOUR] * 10}))
+    assert pool_of(kubernetes) == pool
+
+
+@pytest.mark.parametrize(("ran", "pool"), [(4 * HOUR, "spot-small"), (600.0, "on-demand-small")])
+def test_what_earlier_attempts_have_saved_leaves_time_for_spot(
+    kubernetes: Kubernetes, clock: Clock, ran: float, pool: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator = spark(kubernetes, deadline=timedelta(hours=8), checkpoint_every=EVERY)
+    begun = context(clock, {"clean": [5 * HOUR] * 10}, attempt=2, queued=4.5 * HOUR, task_state_store=lost(ran))
+    operator.execute(begun)
+    assert pool_of(kubernetes) == pool
+    said = capsys.readouterr().out
+    assert "each of which makes at most 10 min of it undone" in said
+    assert ("of which 3 h 50 min are saved" in said) == (pool == "spot-small")
+
+
+def test_with_checkpoints_two_lost_attempts_do_not_send_a_job_on_demand_that_has_time(
+    kubernetes: Kubernetes, clock: Clock
+) -> None:
+    past, times = {"clean": [600.0] * 5}, {"deadline": timedelta(hours=30), "checkpoint_every": timedelta(minutes=1)}
+    spark(kubernetes, **times).execute(context(clock, past, attempt=4, task_state_store=lost(90, 90, 90)))
+    assert pool_of(kubernetes) == "spot-small"
+    kubernetes.bodies.clear()
+    spark(kubernetes, **times).execute(context(clock, past, attempt=9, task_state_store=lost(*[90.0] * 8)))
+    assert pool_of(kubernetes) == "on-demand-small", "retries are kept for what happens there"
+    kubernetes.bodies.clear()
+    few = spark(kubernetes, **times, platform_retries=3, retries=10)
+    few.execute(context(clock, past, attempt=3, task_state_store=lost(90, 90)))
+    assert pool_of(kubernetes) == "on-demand-small"
+
+
+@pytest.mark.parametrize(("expected", "pool"), [(None, "on-demand-small"), (timedelta(hours=1), "spot-small")])
+def test_the_first_run_goes_by_what_its_author_expects(
+    kubernetes: Kubernetes, clock: Clock, expected: timedelta | None, pool: str
+) -> None:
+    operator = spark(kubernetes, deadline=timedelta(hours=20), checkpoint_every=EVERY, expected=expected)
+    operator.execute(context(clock, {}))
+    assert pool_of(kubernetes) == pool
+
+
+@pytest.mark.usefixtures("capacity_file")
+@pytest.mark.parametrize("name", ["expected", "checkpoint_every"])
+def test_durations_that_are_none_are_refused(name: str) -> None:
+    with pytest.raises(JobError, match=f"task 'clean': {name}: must be a timedelta longer than 0, not 60"):
+        SparkPodOperator(task_id="clean", application="clean.py", **{name: 60})
+
+
+def test_a_run_by_hand_goes_by_what_earlier_runs_by_hand_have_left(kubernetes: Kubernetes, clock: Clock) -> None:
+    """Runs without a logical date have no earlier ones that Airflow would tell of."""
+    operator = spark(kubernetes, deadline=timedelta(hours=10))
+    operator.execute(context(clock, {}, kept=[600.0, 610.0, 590.0]))
+    assert pool_of(kubernetes) == "spot-small"
+
+
+def script(kubernetes: Kubernetes, clock: Clock, seconds: float, phase: str = "Succeeded") -> None:
+    """The pod's program runs so long and ends."""
+
+    def end(name: str) -> None:
+        began, clock.now = clock.now, clock.now + seconds
+        kubernetes.end(name, phase, 0 if phase == "Succeeded" else 1)
+        over = kubernetes.pods[name].status.container_statuses[0].state.terminated
+        over.started_at, over.finished_at = (datetime.fromtimestamp(at, UTC) for at in (began, clock.now))
+
+    kubernetes.script = end
+
+
+def test_a_good_run_leaves_what_it_took_to_the_next_one(kubernetes: Kubernetes, clock: Clock) -> None:
+    script(kubernetes, clock, 1000.0)
+    begun = context(clock, {"clean": [600.0, 700.0]})
+    spark(kubernetes, deadline=timedelta(hours=10)).execute(begun)
+    assert begun["ti"].kept[RUNTIMES] == [1000.0, 600.0, 700.0]
+    seen = Breakers(kubernetes, NAMESPACE).read()["spot-small"]
+    assert (seen.hours, seen.losses) == (pytest.approx(1000 / 3600), 0)
+
+
+@pytest.mark.parametrize(("every", "took"), [(EVERY, 6000.0), (None, 1000.0)])
+def test_a_resumed_run_took_what_all_its_attempts_worked(
+    kubernetes: Kubernetes, clock: Clock, every: timedelta | None, took: float
+) -> None:
+    script(kubernetes, clock, 1000.0)
+    begun = context(clock, {}, kept=[500.0], attempt=2, task_state_store=lost(5000.0))
+    spark(kubernetes, deadline=timedelta(hours=10), checkpoint_every=every).execute(begun)
+    assert begun["ti"].kept[RUNTIMES] == [took, 500.0]
+
+
+def test_a_job_without_a_deadline_leaves_none(kubernetes: Kubernetes, clock: Clock) -> None:
+    script(kubernetes, clock, 1000.0)
+    begun = context(clock, {})
+    spark(kubernetes).execute(begun)
+    assert RUNTIMES not in begun["ti"].kept
+
+
+def test_an_attempt_that_failed_says_how_long_it_ran_and_the_team_learns_of_it(
+    kubernetes: Kubernetes, clock: Clock
+) -> None:
+    script(kubernetes, clock, 1800.0, "Failed")
+    with pytest.raises(JobFailed) as caught:
+        spark(kubernetes, deadline=timedelta(hours=10)).execute(context(clock, {"clean": [600.0] * 5}))
+    assert caught.value.seconds == 1800
+    assert attempt(caught.value, 1).seconds == 1800
+    seen = Breakers(kubernetes, NAMESPACE).read()["spot-small"]
+    assert (seen.hours, seen.losses) == (0.5, 0)
+
+
+# Spot pools without machines.
+
+
+def pool_in(body: dict[str, Any]) -> str:
+    return str(body["metadata"]["labels"]["tidepool.dev/pool"])
+
+
+def test_where_spot_has_no_machine_the_deadline_is_asked_again_and_on_demand_is_not_the_next_best(
+    kubernetes: Kubernetes, clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    comes = clock.now + 20 * 60
+    kubernetes.phase = lambda body: "Running" if clock.now >= comes else "Pending"
+    spark(kubernetes, deadline=timedelta(hours=10)).execute(context(clock, {"clean": [600.0] * 5}))
+    assert {pool_in(body) for body in kubernetes.bodies} == {"spot-small"}
+    assert 2 <= len(kubernetes.bodies) <= 4
+    assert 20 * 60 <= clock.passed < 40 * 60
+    assert kubernetes.most_live == 1
+    assert "Its deadline: waiting for spot" in capsys.readouterr().out
+
+
+def test_the_wait_for_a_spot_pool_that_was_asked_in_vain_ends_on_demand_in_time(
+    kubernetes: Kubernetes, clock: Clock
+) -> None:
+    kubernetes.phase = lambda body: "Running" if pool_in(body) == "on-demand-small" else "Pending"
+    spark(kubernetes, deadline=timedelta(hours=1)).execute(context(clock, {"clean": [600.0] * 10}))
+    assert [pool_in(body) for body in kubernetes.bodies][-1] == "on-demand-small"
+    assert clock.passed < 45 * 60
+
+
+def test_without_the_teams_memory_of_pools_the_attempt_has_its_own(kubernetes: Kubernetes, clock: Clock) -> None:
+    kubernetes.config_maps.clear()
+    kubernetes.phase = lambda body: "Running" if pool_in(body) == "on-demand-small" else "Pending"
+    spark(kubernetes, deadline=timedelta(hours=1)).execute(context(clock, {"clean": [600.0] * 10}))
+    assert len(kubernetes.bodies) <= 5
+    assert [pool_in(body) for body in kubernetes.bodies][-1] == "on-demand-small"
+
+
+def test_a_task_that_waits_after_it_asked_in_vain_can_be_stopped(kubernetes: Kubernetes, clock: Clock) -> None:
+    kubernetes.phase = lambda body: "Pending"
+    operator = spark(kubernetes, deadline=timedelta(hours=10))
+    clock.at = [(200, operator.on_kill)]
+    with pytest.raises(Exception, match="stopped"):
+        operator.execute(context(clock, {"clean": [600.0] * 5}))
+    assert kubernetes.pods == {}
 
 
 # The alert.

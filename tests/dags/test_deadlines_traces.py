@@ -91,10 +91,10 @@ def test_availability_is_what_the_spans_say() -> None:
     assert trace.at(50) == (False, float("inf"))
 
 
-def test_what_was_seen_counts_losses_and_returns_with_their_exposure() -> None:
+def test_what_was_seen_counts_losses_with_their_exposure() -> None:
     trace = Trace("t", (Span(0, HOUR, 1), Span(3 * HOUR, 4 * HOUR, 1)))
-    assert trace.seen(0.5 * HOUR, 3.5 * HOUR) == (1, 1.0, 1, 2.0)
-    assert trace.seen(1.5 * HOUR, 2.5 * HOUR) == (0, 0.0, 0, 1.0)
+    assert trace.seen(0.5 * HOUR, 3.5 * HOUR) == (1, 1.0)
+    assert trace.seen(1.5 * HOUR, 2.5 * HOUR) == (0, 0.0)
 
 
 @pytest.mark.parametrize("name", traces.PROCESSES)

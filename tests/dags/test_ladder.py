@@ -75,17 +75,33 @@ def test_a_deadline_may_demand_a_market(pools: list[Pool]) -> None:
 def test_a_deadline_that_allows_spot_puts_it_first_and_leaves_the_rest_below(pool: Make) -> None:
     here = [pool("on-demand-a", "on-demand"), pool("spot-a"), pool("spot-b")]
     assert names(rungs(here, {}, [], NOW, market="spot"))[:3] == ["spot-a", "spot-b", "on-demand-a"]
-    assert names(rungs(here, {}, lost("spot-a", "spot-a"), NOW, market="spot")) == ["on-demand-a"]
+    assert names(rungs(here, {}, lost("spot-a", "spot-a"), NOW, market="spot"))[:2] == ["spot-b", "spot-a"]
+    assert [rung.is_spot for rung in rungs(here, {}, [], NOW, market="spot")] == [True, True, False, False]
 
 
-def test_what_was_seen_lately_is_the_spot_pools_losses_in_about_so_many_hours(pools: list[Pool]) -> None:
+def test_with_checkpoints_a_job_may_lose_more_attempts_on_spot_while_it_has_retries() -> None:
+    assert ladder.lost_on_spot_at_most(has_checkpoints=False, platform_retries=10) == ladder.WASTED_ATTEMPTS == 2
+    assert ladder.lost_on_spot_at_most(has_checkpoints=True, platform_retries=10) == 8
+    assert ladder.lost_on_spot_at_most(has_checkpoints=True, platform_retries=1) == 2
+    assert not ladder.is_done_with_spot(lost("spot-a", "spot-b"), 3)
+    assert ladder.is_done_with_spot(lost("spot-a", "spot-b"))
+
+
+def test_what_was_seen_lately_is_the_spot_pools_losses_in_so_many_hours(pools: list[Pool]) -> None:
     seen = {
-        "spot-a": Breaker(starts=(NOW - 600, NOW - 300), reclaims=(NOW - 100,)),
-        "spot-b": Breaker(starts=(NOW - 2000,), reclaims=(NOW - 60, NOW - 50)),
-        "on-demand-a": Breaker(reclaims=(NOW,)),
+        "spot-a": Breaker().ran(NOW, 2.0, 0).ran(NOW, 3.0, 1),
+        "spot-b": Breaker().ran(NOW, 0.5, 1),
+        "on-demand-a": Breaker().ran(NOW, 100.0, 0),
     }
-    assert ladder.lately(seen, pools, NOW) == (3, pytest.approx((900 + 2 * 900) / 3600))
+    assert ladder.lately(seen, pools, NOW) == (2, pytest.approx(5.5))
+    assert ladder.lately(seen, pools, NOW + ladder.HALF_LIFE_SECONDS) == (1, pytest.approx(2.75))
     assert ladder.lately({}, pools, NOW) == (0, 0.0)
+    assert ladder.load(ladder.dump(seen["spot-a"])) == seen["spot-a"]
+
+
+def test_a_breaker_that_an_older_version_wrote_is_one_that_nothing_was_seen_of() -> None:
+    text = '{"opened":5.0,"failures":1,"retry":9.0,"probing":0.0,"closed":0.0,"starts":[],"reclaims":[]}'
+    assert ladder.load(text) == Breaker(opened=5.0, failures=1, retry=9.0)
 
 
 def test_an_open_pool_is_passed_over_and_a_half_open_one_tried_by_one_attempt(pools: list[Pool]) -> None:

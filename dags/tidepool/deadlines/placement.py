@@ -9,20 +9,20 @@ from dataclasses import dataclass
 from tidepool.capacity import Market
 from tidepool.deadlines import policies, priors
 from tidepool.deadlines.policies import RESTART_SECONDS, TARGET, Moment
+from tidepool.deadlines.priors import Rate, Work
 
 
 @dataclass(frozen=True)
 class History:
     """What was seen before this attempt.
 
-    runtimes: seconds of the task's past good attempts. reclaims: of spot machines of the pools that it may use, in so
-    many machine-hours, lately. bucket: those machines' Spot Advisor band (`priors.BUCKETS`); None where unknown.
+    runtimes: seconds of the task's past good runs, of all their attempts. reclaims: of spot machines of the pools that
+    it may use, in so many machine-hours, lately.
     """
 
     runtimes: tuple[float, ...] = ()
     reclaims: float = 0.0
     spot_hours: float = 0.0
-    bucket: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,42 +48,82 @@ def market(
     on_demand_price: float,
     expected: float | None = None,
     saved: float = 0.0,
-    checkpoint_every: float | None = None,
+    checkpoint_every: float = math.inf,
     spot_is_there: bool = True,
-    restart: float = RESTART_SECONDS,
     step: float = 60.0,
     target: float = TARGET,
 ) -> Choice:
     """The market for the attempt that starts now. Times are Unix seconds, durations seconds, prices USD per hour.
 
-    allotted: from when the job could first run to its deadline. expected: the author's guess of the work; without it
-    and without a past run nothing is known of the runtime, and the attempt is on-demand.
-    saved: work that the attempt needn't do again. checkpoint_every: None for a job without checkpoints.
-    spot_is_there: False where no spot pool gives machines at present. step: how soon this is asked again after a wait.
-    Raises ValueError where history or `allotted` can't be.
+    allotted: from when the job could first run to its deadline. expected: what its author says of the work, which
+    counts as one run until there was one; without either nothing is known of the runtime, and the attempt is on-demand.
+    saved: work that the attempt needn't do again. checkpoint_every: the most work that a reclaim makes undone, all of
+    it for a job without checkpoints. spot_is_there: False where no spot pool gives machines at present. step: how soon
+    this is asked again after a wait. Raises ValueError where history or `allotted` can't be.
     """
-    work = priors.runtime(history.runtimes, expected or allotted / 2)
-    moment = Moment(
-        elapsed=allotted - (deadline - now),
+    guessed = (expected,) if expected is not None else ()
+    asked = moment(
+        priors.runtime(history.runtimes or guessed, expected or allotted / 2),
+        priors.reclaims().seen(history.reclaims, history.spot_hours),
+        deadline - allotted,
+        deadline,
+        now,
+        saved=saved,
+        checkpoint_every=checkpoint_every,
+        spot_is_there=spot_is_there,
+        spot_price=spot_price,
+        on_demand_price=on_demand_price,
+        step=step,
+    )
+    is_known = bool(history.runtimes) or expected is not None
+    chosen = policies.tidepool(asked, target) if is_known else "on-demand"
+    on_spot, on_demand = policies.miss_on_spot(asked), policies.miss_on_demand(asked)
+    why = f"{chosen or 'waiting for spot'}: {_facts(asked, history, expected, on_spot, on_demand, target)}"
+    if not is_known:
+        why += "; the first run of a job that nothing is known of is on-demand"
+    elif chosen == "on-demand" and on_demand > policies.MISSED:
+        why += "; late, but no later than need be"
+    elif chosen == "on-demand" and not policies.is_spot_cheaper(asked):
+        why += "; spot would be no cheaper"
+    return Choice(chosen, on_spot, on_demand, why)
+
+
+def moment(
+    work: Work,
+    reclaims: Rate,
+    begin: float,
+    deadline: float,
+    now: float,
+    *,
+    saved: float,
+    checkpoint_every: float,
+    spot_is_there: bool,
+    spot_price: float,
+    on_demand_price: float,
+    step: float,
+) -> Moment:
+    """What the policy is asked with where an attempt is about to start. begin: when the job could first run."""
+    return Moment(
+        elapsed=now - begin,
         left=deadline - now,
         saved=saved,
         progress=saved,
         work=work,
-        redo=math.inf if checkpoint_every is None else checkpoint_every,
-        restart=restart,
-        booting=0.0,
+        redo=checkpoint_every,
+        restart=RESTART_SECONDS,
         running=None,
         spot_is_there=spot_is_there,
         spot_price=spot_price,
         on_demand_price=on_demand_price,
-        reclaims=priors.reclaims(history.bucket).seen(history.reclaims, history.spot_hours),
-        returns=priors.RETURNS,
+        reclaims=reclaims,
         step=step,
     )
-    is_known = bool(history.runtimes) or expected is not None
-    chosen = policies.tidepool(moment, target) if is_known else "on-demand"
-    on_spot, on_demand = policies.miss_on_spot(moment), policies.miss_on_demand(moment)
-    return Choice(chosen, on_spot, on_demand, _why(chosen, moment, history, on_spot, on_demand, target))
+
+
+def kept(ran: float, checkpoint_every: float) -> float:
+    """What an attempt that ran so many seconds has surely saved of its work: all but the last of its checkpoints'
+    intervals; without checkpoints (math.inf) nothing."""
+    return max(0.0, ran - checkpoint_every)
 
 
 def task_deadline(
@@ -103,19 +143,21 @@ def task_deadline(
     return deadline - after(task)
 
 
-def _why(
-    chosen: Market | None, moment: Moment, history: History, on_spot: float, on_demand: float, target: float
+def _facts(
+    moment: Moment, history: History, expected: float | None, on_spot: float, on_demand: float, target: float
 ) -> str:
     runs = len(history.runtimes)
     known = f"from {runs} past run{'' if runs == 1 else 's'}" if runs else "a guess: no past run"
-    facts = (
-        f"{_duration(moment.left)} left, the work takes {_duration(moment.work.expected - moment.saved)} ({known}), "
-        f"reclaims {moment.reclaims.per_hour:.1%} an hour; the probability of missing the deadline is "
-        f"{on_spot:.1%} on spot, {on_demand:.1%} on-demand, and {1 - target:.1%} is allowed"
+    if not runs and expected is not None:
+        known = "as its author expects"
+    saved = f", of which {_duration(moment.saved)} are saved" if moment.saved >= 60 else ""
+    redo = f"at most {_duration(moment.redo)}" if math.isfinite(moment.redo) else "all"
+    return (
+        f"{_duration(moment.left)} left, the work takes {_duration(moment.work.expected)} ({known}){saved}, "
+        f"reclaims {moment.reclaims.per_hour:.1%} an hour, each of which makes {redo} of it undone; the probability of "
+        f"missing the deadline is {on_spot:.1%} on spot and {on_demand:.1%} on-demand, and "
+        f"{policies.allowance(on_demand, target):.1%} more on spot are allowed"
     )
-    if chosen == "spot" and on_spot > 1 - target:
-        facts += "; on-demand would hardly be surer"
-    return f"{'waiting for spot' if chosen is None else chosen}: {facts}"
 
 
 def _duration(seconds: float) -> str:

@@ -73,9 +73,6 @@ def reclaims(bucket: str | None = None) -> Rate:
     return Rate(-math.log1p(-BUCKETS[bucket]) / INSTANCE_HOURS * PRIOR_HOURS, PRIOR_HOURS)
 
 
-RETURNS = Rate(1.0, 1.0)
-"""The prior of spot capacity coming back once it is gone: after an hour or so, known only roughly."""
-
 RUNTIME_SPREAD = 0.2
 SPREAD_WEIGHT = 3
 """Runtimes of one task differ by 20 % (standard deviation of the logarithm), as if seen in three runs."""

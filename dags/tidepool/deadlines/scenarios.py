@@ -61,7 +61,7 @@ def jobs(scenario: Scenario, repeats: int, seed: int) -> Iterator[Job]:
             if not scenario.is_work_known:
                 *past, work = [hours * HOUR * rng.lognormvariate(0, RUNTIME_SPREAD) for _ in range(PAST_RUNS + 1)]
                 believed = priors.runtime(past, deadline / 2)
-            losses, there, returns, gone = trace.seen(max(trace.start, start - HISTORY_SECONDS), start)
+            losses, there = trace.seen(max(trace.start, start - HISTORY_SECONDS), start)
             known = priors.reclaims().seen(losses, there)
             if scenario.per_hour:
                 known = priors.reclaims().seen(_count(rng, scenario.per_hour * WATCHED_HOURS), WATCHED_HOURS)
@@ -73,7 +73,6 @@ def jobs(scenario: Scenario, repeats: int, seed: int) -> Iterator[Job]:
                 redo=CHECKPOINT_SECONDS if scenario.has_checkpoints else math.inf,
                 reclaimed=tuple(_events(rng, scenario.per_hour, start, start + deadline)),
                 reclaims=known,
-                returns=priors.RETURNS.seen(returns, gone),
             )
 
 

@@ -1,4 +1,7 @@
-"""How one job goes under a policy: from event to event, on a trace of spot machines and with reclaims besides."""
+"""How one job goes under a policy: from event to event, on a trace of spot machines and with reclaims besides.
+
+`simulate` asks the policy all the time, and it may move a job that runs; `attempts.simulate` is what the operator does.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class Job:
     """One job on one stretch of a trace. Seconds; times on the trace's clock.
 
     work: what it really is. believed: what is known of that beforehand. reclaimed: when spot machines are taken away,
-    besides at the end of a span. reclaims, returns: what is known of them when it starts.
+    besides at the end of a span. reclaims: what is known of them when it starts.
     """
 
     start: float
@@ -31,7 +34,6 @@ class Job:
     redo: float
     reclaimed: Sequence[float]
     reclaims: Rate
-    returns: Rate
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Run:
     spot_seconds: float
 
 
-class _Machine:
+class Machine:
     """The machine in use, and how far the work has come on it."""
 
     def __init__(self, market: Market, now: float, saved: float) -> None:
@@ -66,7 +68,7 @@ def simulate(job: Job, policy: Policy, trace: Trace, spot_price: float) -> Run:
     Whatever stops a machine, a reclaim or the policy, costs the work since the last checkpoint.
     """
     now, end, machine, saved = job.start, job.start + job.deadline, None, 0.0
-    reclaims, returns, taken, cost, spot_seconds = job.reclaims, job.returns, 0, 0.0, 0.0
+    reclaims, taken, cost, spot_seconds = job.reclaims, 0, 0.0, 0.0
     while now < end:
         is_there, change = trace.at(now)
         progress = machine.progress(now) if machine else saved
@@ -79,13 +81,11 @@ def simulate(job: Job, policy: Policy, trace: Trace, spot_price: float) -> Run:
                 work=job.believed,
                 redo=job.redo,
                 restart=RESTART_SECONDS,
-                booting=max(0.0, machine.ready - now) if machine else 0.0,
                 running=machine.market if machine else None,
                 spot_is_there=is_there,
                 spot_price=spot_price,
                 on_demand_price=1.0,
                 reclaims=reclaims,
-                returns=returns,
                 step=STEP_SECONDS,
             )
         )
@@ -93,7 +93,7 @@ def simulate(job: Job, policy: Policy, trace: Trace, spot_price: float) -> Run:
             choice = None
         if choice != (machine.market if machine else None):
             saved = machine.kept(now, job.redo) if machine else saved
-            machine = _Machine(choice, now, saved) if choice else None
+            machine = Machine(choice, now, saved) if choice else None
         until, loss = min(now + STEP_SECONDS, end, change), math.inf
         if machine:
             until = min(until, max(now, machine.ready) + job.work - machine.progress(now))
@@ -105,8 +105,6 @@ def simulate(job: Job, policy: Policy, trace: Trace, spot_price: float) -> Run:
             cost += (until - now) * (spot_price if machine.market == "spot" else 1.0)
         if machine and machine.market == "spot":
             reclaims = reclaims.seen(until == loss, (until - now) / HOUR)
-        elif not is_there:
-            returns = returns.seen(until == change, (until - now) / HOUR)
         now = until
         if machine and machine.progress(now) >= job.work - 1e-6:
             return Run(True, cost / HOUR, taken, spot_seconds)

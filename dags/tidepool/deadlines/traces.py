@@ -81,16 +81,14 @@ class Trace:
         index = bisect_right(self.changes, time)
         return index % 2 == 1, self.changes[index] if index < len(self.changes) else math.inf
 
-    def seen(self, start: float, end: float) -> tuple[int, float, int, float]:
-        """What one would have seen meanwhile: losses, hours with machines, returns, hours without."""
+    def seen(self, start: float, end: float) -> tuple[int, float]:
+        """What one would have seen meanwhile: losses, and hours with machines."""
         first, last = bisect_right(self.changes, start), bisect_right(self.changes, end)
-        inner = self.changes[first:last]
-        is_there, before, hours = first % 2 == 1, start, [0.0, 0.0]
-        for change in (*inner, end):
-            hours[is_there] += (change - before) / HOUR
+        is_there, before, seconds = first % 2 == 1, start, 0.0
+        for change in (*self.changes[first:last], end):
+            seconds += change - before if is_there else 0.0
             is_there, before = not is_there, change
-        losses = sum(index % 2 for index in range(first, last))
-        return losses, hours[1], len(inner) - losses, hours[0]
+        return sum(index % 2 for index in range(first, last)), seconds / HOUR
 
 
 def always(seconds: float) -> Trace:

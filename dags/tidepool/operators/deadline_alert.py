@@ -23,6 +23,10 @@ DONE = (TaskInstanceState.SUCCESS, TaskInstanceState.SKIPPED)
 
 PAST_RUNS = 10
 
+RUNTIMES = "tidepool_runtimes"
+"""The XCom of each task with a deadline: seconds that its last good runs took, newest first, its own included. An
+earlier run's is found by when the run was due, which every run has; Airflow's own durations only by logical date."""
+
 
 def deadline_alert(
     within: timedelta,
@@ -117,22 +121,42 @@ def queued_at(dag_run: Any, within: timedelta) -> datetime:
     return run_after if started - run_after < within else started
 
 
-def past_runtimes(ti: Any, count: int = PAST_RUNS) -> tuple[float, ...]:
-    """Seconds of the last good attempts of this task in earlier runs, newest first, from Airflow's own database.
+def past_runtimes(ti: Any, count: int = PAST_RUNS, *, has_checkpoints: bool = False) -> tuple[float, ...]:
+    """Seconds that the last good runs of this task took, newest first.
 
-    They include the wait for a machine, so they are rather too long. Runs without a logical date have no earlier ones.
+    As its earlier runs have left them (`keep_runtime`), else as Airflow has the durations of their last attempts. These
+    include the wait for a machine, so they are rather too long; with checkpoints they may be of the end of the work
+    only, and a run of several attempts is left out. Of runs without a logical date (by hand, by assets) Airflow tells
+    one at most, and no time for its order.
     """
+    kept = ti.xcom_pull(key=RUNTIMES, map_indexes=_map_index(ti), include_prior_dates=True)
+    if isinstance(kept, (list, tuple)) and kept and all(isinstance(each, (int, float)) for each in kept):
+        return tuple(float(each) for each in kept[:count])
+    return durations(ti, count, has_checkpoints=has_checkpoints)
+
+
+def keep_runtime(ti: Any, seconds: float, *, has_checkpoints: bool = False) -> None:
+    """After a good run: leave what it took, and what the runs before it took, as an XCom for the next."""
+    before = past_runtimes(ti, PAST_RUNS - 1, has_checkpoints=has_checkpoints)
+    ti.xcom_push(key=RUNTIMES, value=[round(seconds, 1), *before])
+
+
+def durations(ti: Any, count: int, *, has_checkpoints: bool = False) -> tuple[float, ...]:
+    """Seconds of the last good attempts of this task in earlier runs, newest first, from Airflow's own database."""
     found: list[float] = []
     before = None
     for _ in range(count):
-        previous = ti.get_previous_ti(
-            state=TaskInstanceState.SUCCESS, logical_date=before, map_index=-1 if ti.map_index is None else ti.map_index
-        )
+        previous = ti.get_previous_ti(state=TaskInstanceState.SUCCESS, logical_date=before, map_index=_map_index(ti))
         if previous is None:
             break
-        if previous.duration:
+        is_whole = not has_checkpoints or previous.try_number <= 1
+        if previous.duration and is_whole:
             found.append(float(previous.duration))
         before = previous.logical_date
         if before is None:
             break
     return tuple(found)
+
+
+def _map_index(ti: Any) -> int:
+    return -1 if ti.map_index is None else int(ti.map_index)

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.callbacks import ExecutionMode
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -26,7 +27,7 @@ from tidepool.capacity import Capacity, Market, Pool
 from tidepool.explain import Figures, Part
 from tidepool.job import Job, quantity
 from tidepool.labels import LEASE, LEASE_SECONDS
-from tidepool.ladder import Breaker, Clocks, Rung
+from tidepool.ladder import Breaker, Clocks, Rung, State
 from tidepool.objects import is_over
 from tidepool.operators import arguments, budget_gate, ending, evidence, lease, reattach, size_overrides
 from tidepool.operators.arguments import NO_POOL, REFUSED, RETRIES
@@ -42,7 +43,11 @@ from tidepool.overrides import Override
 from tidepool.queues import Claim
 from tidepool.result import result
 from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES, Attempt
+from tidepool.running import ran
 from tidepool.sizing import Placement, named_pool, place, team_of
+
+if TYPE_CHECKING:
+    from tidepool.operators.deadline_market import Known
 
 LAUNCH_FAILED = "PodLaunchFailedException"
 """What the trigger gives a pod up by that can't start; it hands on the words only."""
@@ -76,6 +81,8 @@ class JobPodOperator(KubernetesPodOperator):
     their sum. retry_policy: instead of all that. airflow_pool: what Airflow calls `pool`.
     deadline: so long after its DAG run was queued it must be done. Airflow tells if it isn't (Deadline Alerts), and an
     attempt is on spot only where the deadline allows it; without one, where the DAG's deadlines do.
+    expected: the work's time, for its first run. checkpoint_every: the program keeps what it has done, and a reclaim
+    makes at most so much of it undone; without it, all.
     do_xcom_push: the task's result is the JSON that the program wrote to /dev/termination-log, 4096 bytes at most.
     Every argument of KubernetesPodOperator may be given besides, save those in `refused`; `tolerations` are added.
 
@@ -98,11 +105,15 @@ class JobPodOperator(KubernetesPodOperator):
     _end: dict[str, Any] | None = None
     _about_pod = _is_given_up = _is_overtime = False
     _deferred_for: tuple[str, str] | None = None
+    _asks_deadline = False
+    _without: Mapping[str, Breaker] = MappingProxyType({})
     _gate: BudgetGate | None = None
     _returned: Any = None
     _attempts: Sequence[Attempt] = ()
     claim: Claim | None = None
     override: Override | None = None
+    expected: timedelta | None = None
+    checkpoint_every: timedelta | None = None
 
     def __init__(
         self,
@@ -123,11 +134,13 @@ class JobPodOperator(KubernetesPodOperator):
         retry_delay: timedelta = timedelta(seconds=10),
         retry_policy: RetryPolicy | None = None,
         deadline: timedelta | None = None,
+        expected: timedelta | None = None,
+        checkpoint_every: timedelta | None = None,
         **kwargs: Any,
     ) -> None:
         task = kwargs.get("task_id", "")
         given = {**(kwargs.get("default_args") or {}), **kwargs}
-        durations = {"deadline": deadline}
+        durations = {"deadline": deadline, "expected": expected, "checkpoint_every": checkpoint_every}
         limits = {"retries": retries, "platform_retries": platform_retries, "memory_retries": memory_retries}
         capacity, problems = capacity_document.load(), Problems(task)
         image = capacity.images.get(image, image)
@@ -169,6 +182,10 @@ class JobPodOperator(KubernetesPodOperator):
         self.market = market
         self.placement = placement
         self.deadline = deadline
+        if expected is not None:
+            self.expected = expected
+        if checkpoint_every is not None:
+            self.checkpoint_every = checkpoint_every
         self._is_queued = airflow_pool == NO_POOL and given.get("pool_slots", 1) == 1
         self.asked = job, market, placement
         self.take(capacity, (placement, 1))
@@ -233,20 +250,34 @@ class JobPodOperator(KubernetesPodOperator):
 
     def market_now(self, context: Any) -> Market | None:
         """The market that its deadline demands ("on-demand") or allows ("spot"); None: the ladder decides."""
-        waited, self._waits = self._waits, False
-        dag, pools = self.get_dag(), self.placement.pools
-        if self.market is not None or not self._has_deadline() or ladder.is_done_with_spot(self._attempts):
+        waited, self._waits, self._asks_deadline = self._waits, False, False
+        if self.market is not None or not self._has_deadline():
             return None
         from tidepool.operators import deadline_market  # which few DAG files need
 
-        breakers = self.breakers.read()
-        found = deadline_market.choice(context, dag, pools, breakers, self.deadline, step=WAIT_SECONDS)
+        breakers, known = self._pools_known(), self._job_known()
+        found = deadline_market.choice(context, self.get_dag(), self.placement.pools, breakers, known, WAIT_SECONDS)
         if found is None:
             return None
+        self._asks_deadline = True
         self._waits = found.market is None
         if not (waited and self._waits):
             self.log.info("Its deadline: %s", found.why)
         return found.market or "spot"
+
+    def _pools_known(self) -> dict[str, Breaker]:
+        """What the team's attempts found out about pools, and this one itself."""
+        now = time.time()
+        own = {pool: found for pool, found in self._without.items() if found.state(now) is State.OPEN}
+        return {**self.breakers.read(), **own}
+
+    def _job_known(self) -> Known:
+        """What the deadline's choice goes by."""
+        from tidepool.operators.deadline_market import Known  # which few DAG files need
+
+        policy = self.retry_policy
+        platform = policy.platform if isinstance(policy, CauseRetryPolicy) else 0
+        return Known(self.deadline, self.expected, self.checkpoint_every, self._attempts, platform)
 
     def _has_deadline(self) -> bool:
         return self.deadline is not None or bool(getattr(self.get_dag(), "deadline", None))
@@ -475,13 +506,7 @@ class JobPodOperator(KubernetesPodOperator):
 
     def _climb(self, context: Any) -> Launch:
         """The ladder as pools and deadline are now; where there is time to wait for spot machines, `_waits` says so."""
-        market = self.market_now(context)
-        rungs = ladder.rungs(self.placement.pools, self.breakers.read(), self._attempts, time.time(), market)
-        if not self._waits:
-            self.log.info("Now on %s: %s", rungs[0].name, rungs[0].why)
-            for line in explain.lines(self.figures(rungs)):
-                self.log.info(line)
-        self._rung = rungs[0]
+        rungs = self._rungs_now(context)
         clocks = Clocks(pull=self.startup_timeout_seconds)
         return Launch(
             self.client,
@@ -493,7 +518,33 @@ class JobPodOperator(KubernetesPodOperator):
             self.log,
             self.base_container_name,
             self.log_events_on_startup,
+            self._rungs_after if self._asks_deadline else None,
         )
+
+    def _rungs_now(self, context: Any) -> list[Rung]:
+        """The rungs as pools and deadline are now. Where its deadline allows spot, on-demand is not the next best."""
+        market = self.market_now(context)
+        rungs = ladder.rungs(self.placement.pools, self._pools_known(), self._attempts, time.time(), market)
+        if self._asks_deadline and market == "spot":
+            rungs = [rung for rung in rungs if rung.is_spot] or rungs
+        if not self._waits:
+            self.log.info("Now on %s: %s", rungs[0].name, rungs[0].why)
+            for line in explain.lines(self.figures(rungs)):
+                self.log.info(line)
+        self._rung = rungs[0]
+        return rungs
+
+    def _rungs_after(self, pool: str) -> list[Rung]:
+        """The rungs once a spot pool had no machine: the deadline is asked again, and the attempt may wait before."""
+        self._unfollow()
+        self._without = {**self._without, pool: self._without.get(pool, Breaker()).failed(time.time())}
+        rungs = self._rungs_now(self._context)
+        while self._waits:
+            self._check_killed()
+            time.sleep(WAIT_SECONDS)
+            rungs = self._rungs_now(self._context)
+        self.pod_request_obj = None
+        return rungs
 
     def _create(self, rung: Rung) -> V1Pod:
         """This attempt's pod on a rung, watched. Nothing is left behind by a task that is stopped meanwhile."""
@@ -618,6 +669,10 @@ class JobPodOperator(KubernetesPodOperator):
                 self._budgets().release(self._pod_name())
         if self._killed:
             raise self._failed(ending.of_stop(context))
+        if (seconds := self._ran()) and self._has_deadline():
+            from tidepool.operators import deadline_market  # which few DAG files need
+
+            deadline_market.keep_runtime(context, self._job_known(), seconds)
         return returned
 
     def _delete_unseen(self, pod: V1Pod) -> None:
@@ -639,7 +694,18 @@ class JobPodOperator(KubernetesPodOperator):
         if found.cause is Cause.OUT_OF_MEMORY:
             size_overrides.roll_back(self, self._context, self._memory())
         largest = ladder.largest(self.job, size_overrides.offered(self), self.placement.cores)
-        return JobFailed(self._pod_name(), found, memory_bytes=self._memory(), largest_bytes=largest, **where)
+        # A pod that is left to the next attempt is that one's to account for.
+        seconds = self._ran(found.cause in ladder.LOSSES) if where else 0.0
+        memory = self._memory()
+        return JobFailed(self._pod_name(), found, memory_bytes=memory, largest_bytes=largest, seconds=seconds, **where)
+
+    def _ran(self, is_lost: bool = False) -> float:
+        """Seconds for which the attempt ran. Its team learns of them if it was on a spot machine, and of its loss."""
+        seconds = ran(self._end or self._last_seen(), self.base_container_name, time.time())
+        pool = self._pool()
+        if seconds and pool.market == "spot":
+            self.breakers.tell(pool.name, lambda known, now: known.ran(now, seconds / 3600, int(is_lost)))
+        return seconds
 
     def _memory(self) -> int:
         """The memory limit that the pod had: after a deferral only the pod itself knows."""

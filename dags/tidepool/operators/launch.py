@@ -43,7 +43,8 @@ class Limits:
 class Launch:
     """Brings one attempt's pod to run. create: makes the pod of a rung, once the one before it is gone.
 
-    landed: the pool whose machine the pod has, once it has one.
+    again: the rungs after the last one, if that was of spot machines, by the name of a pool that had none; it may take
+    its time. landed: the pool whose machine the pod has, once it has one.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Launch:
         log: Any,
         container: str = "base",
         log_events: bool = True,
+        again: Callable[[str], Sequence[Rung]] | None = None,
     ) -> None:
         self._api = api
         self._manager = manager
@@ -67,6 +69,7 @@ class Launch:
         self._log = log
         self._container = container
         self._log_events = log_events
+        self._again = again
         self.landed = ""
         self._began = 0.0
         self._step = 0
@@ -82,7 +85,11 @@ class Launch:
     @property
     def is_last(self) -> bool:
         """No further rung: the pod waits here as long as it may."""
-        return self._step + 1 == len(self._rungs)
+        return not self._has_next and (self._again is None or not self.rung.is_spot)
+
+    @property
+    def _has_next(self) -> bool:
+        return self._step + 1 < len(self._rungs)
 
     def first(self) -> V1Pod:
         """Make the first pod."""
@@ -123,7 +130,7 @@ class Launch:
         asked = time.time()
         while self.rung.is_probe and not self._breakers.probe(self.rung.pools[0].name) and not self.is_last:
             self._log.info("Another attempt tries %s", self.rung.name)
-            self._step += 1
+            self._climb()
         pod = self._create(self.rung)
         self._began += time.time() - asked
         return pod
@@ -169,9 +176,17 @@ class Launch:
         if not problem.is_full and len(self.rung.pools) == 1:
             self._breakers.tell(self.rung.pools[0].name, Breaker.failed)
         if not self.is_last:
-            self._step += 1
+            self._climb()
         self._log.info("Next: %s: %s", self.rung.name, self.rung.why)
         return self._enter()
+
+    def _climb(self) -> None:
+        """To the next rung; where the ladder ends with spot machines, to what comes instead, with a new clock."""
+        if self._has_next or self._again is None:
+            self._step += 1
+        else:
+            self._rungs, self._step = list(self._again(self.rung.pools[0].name)), 0
+            self._began = time.time()
 
     def _remove(self, stuck: V1Pod) -> bool:
         """Delete a pod as it was read, and wait until it is gone; false where it has got on meanwhile.

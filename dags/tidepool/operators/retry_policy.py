@@ -75,7 +75,8 @@ def attempt(exception: BaseException, number: int) -> Attempt:
     if not isinstance(exception, JobFailed):
         cause = Cause.UNKNOWN if is_transient(exception) else Cause.APP_ERROR
         return Attempt(number, cause, f"{type(exception).__name__}: {exception}")
-    return Attempt(number, exception.cause, exception.message, exception.pool, exception.market, exception.memory_bytes)
+    where = exception.pool, exception.market, exception.memory_bytes, exception.seconds
+    return Attempt(number, exception.cause, exception.message, *where)
 
 
 def remembered(context: Mapping[str, Any] | None) -> list[Attempt] | None:

@@ -51,9 +51,11 @@ def machines_table(report: Report) -> Table:
         bought, used = _tenths(machine)
         sums = [sums[0] + bought, sums[1] + used]
         cost = _usd(machine.cost(machine.bought))
-        table.add_row(machine.id, machine.pool, f"{float(machine.usd_per_hour):.4f}", *_split(bought, used), cost)
+        price = "unknown" if machine.usd_per_hour is None else f"{float(machine.usd_per_hour):.4f}"
+        table.add_row(machine.id, machine.pool, price, *_split(bought, used), cost)
     table.add_section()
-    table.add_row("all", "", "", *_split(*sums), _usd(report.comparison.bought), style="bold")
+    bought_usd = _usd(report.comparison.bought) if report.comparison.unpriced < len(report.machines) else _usd(None)
+    table.add_row("all", "", "", *_split(*sums), bought_usd, style="bold")
     return table
 
 
@@ -65,6 +67,7 @@ def comparison_lines(report: Report) -> list[str]:
     share = report.used / report.bought if report.bought else 0
     size = " + ".join(f"{count} of {pool}" for pool, count in peak.machines.items())
     price, period = float(peak.usd_per_hour), comparison.period / 1000
+    unknown = f"The price of {comparison.unpriced} machines is unknown: they are in no figure of money."
     return [
         f"Bought: {report.bought / 1000:.1f} machine-seconds for {_usd(comparison.bought)} USD, "
         f"{share:.0%} of it used by jobs.",
@@ -75,6 +78,7 @@ def comparison_lines(report: Report) -> list[str]:
         f"{_times(comparison.always_on_day, comparison.bought)}",
         "Prices are the capacity document's. Not counted: the system machine, which is",
         "needed either way, and that AWS bills at least 60 s of a machine.",
+        *([unknown] if comparison.unpriced else []),
     ]
 
 
@@ -114,7 +118,9 @@ def _split(bought: int, used: int) -> list[str]:
     return [f"{tenths / 10:.1f}" for tenths in (bought, used, bought - used)]
 
 
-def _usd(amount: Fraction) -> str:
+def _usd(amount: Fraction | None) -> str:
+    if amount is None:
+        return "unknown"
     return f"{float(amount):.2f}" if amount >= 1 else f"{float(amount):.5f}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from tests.dags.conftest import make_capacity
 from tidepool.capacity import Budget, Capacity
-from tidepool.keeper import metrics
+from tidepool.keeper import metrics, spending
 from tidepool.keeper.metrics import METRICS, Metrics
 from tidepool.keeper.pace import Pace
 from tidepool.labels import DEADLINE, utc
@@ -157,6 +158,20 @@ def test_a_budgets_use_is_of_its_own_jobs_and_time(store: Store) -> None:
     assert found['tidepool_budget_used_ratio{budget="analytics-daily",limit="hard"}'] == pytest.approx(1, rel=0.02)
     assert found['tidepool_budget_used_ratio{budget="a-monthly",limit="hard"}'] == pytest.approx(1, rel=0.02)
     assert 'tidepool_budget_used_ratio{budget="a-monthly",limit="soft"}' not in found
+
+
+def test_a_budgets_use_is_what_jobs_look_at_before_they_start(store: Store) -> None:
+    """Also what nobody saw, as of a pod whose end was only concluded."""
+    began = NOON - 3600
+    store.record_all(machine("i-1", began) + pod("u-1", "i-1", began + 30))
+    end = {"pod_uid": "u-1", "pod": "u-1", "machine": "i-1", "cause": "node_lost"}
+    store.record(Event(NOON, "pod.ended", reconstructed=True, earliest=began + 1800, **end))
+    budgets = {"all": Budget("", "", "day", soft_usd=0.0, hard_usd=1.0, at_limit="fail")}
+    document = dataclasses.replace(make_capacity(), budgets=budgets)
+    told = rendered(store, document=document)
+    assert told['tidepool_cost_today_usd{category="unattributed",market="spot",team="analytics"}'] > 0.01
+    enforced = spending.figures(store, budgets, NOON)["all"].usd
+    assert told['tidepool_budget_used_ratio{budget="all",limit="hard"}'] == pytest.approx(enforced, abs=1e-6)
 
 
 def test_a_job_that_will_be_late_is_told_of_before_it_is(store: Store) -> None:

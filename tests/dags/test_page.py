@@ -15,11 +15,14 @@ import sqlalchemy as sa
 
 from tests.dags import year
 from tests.dags.histories import BOOK, DAY, HOSTILE_NAMES, hostile, machine, pod
+from tidepool.keeper import metrics
 from tidepool.keeper.pace import Pace
-from tidepool.keeper.page import app, layout, queries
+from tidepool.keeper.page import app, charts, layout, queries
+from tidepool.keeper.page.charts import Bar, Line
 from tidepool.keeper.page.period import Period
 from tidepool.keeper.page.server import ListenError, PageServer, Site, token
-from tidepool.ledger import schema
+from tidepool.ledger import history, schema
+from tidepool.ledger.attribution import Billing
 from tidepool.ledger.books import Books
 from tidepool.ledger.events import Event
 from tidepool.ledger.store import Store
@@ -260,13 +263,69 @@ def test_long_tables_are_leafed_through_without_losing_or_doubling_a_row(small: 
         ({"from": "2026-11-02", "to": "2026-11-01"}, "must lie between"),
         ({"from": "0001-01-01"}, "must lie between"),
         ({"from": "1990-01-01", "to": "2026-01-01"}, "is more than"),
-        ({"to": "9999-12-31"}, "200"),
+        ({"to": "0001-01-01"}, "must lie between"),
+        ({"from": "9999-12-01", "to": "9999-12-31"}, "must lie between"),
+        ({"to": "8999-12-31"}, "200"),
+        ({"to": "1970-01-01"}, "200"),
     ],
 )
 def test_what_is_no_period_is_said(small: Store, query: dict[str, str], said: str) -> None:
-    status, text = page(small, "", year.LAST, **query)
-    assert status == 400 or said == "200"
-    assert said in text or said == str(status)
+    for where in app.PAGES:
+        status, text = page(small, where, year.LAST, **query)
+        assert status == 400 or said == "200"
+        assert said in text or said == str(status)
+
+
+@pytest.mark.parametrize("until", ["0001-01-01T00:00", "9999-12-31T23:59", "1970-01-01T00:00", "8000-01-01T00:00"])
+def test_a_moment_that_no_calendar_has_is_no_failure(small: Store, until: str) -> None:
+    for hours in ("1", "744"):
+        assert page(small, "machines", year.LAST, until=until, hours=hours)[0] == 200
+
+
+def test_the_timeline_draws_nothing_of_what_lies_outside_of_its_time() -> None:
+    bars = [
+        Bar(0, 50, "before", "a"),
+        Bar(40, 120, "within", "b"),
+        Bar(200, 300, "after", "c"),
+        Bar(0, 100, "edge", "d"),
+    ]
+    bars += [Bar(150, 150, "moment", "e")]
+    marks = [(50.0, "mark-before", ""), (150.0, "mark-within", ""), (250.0, "mark-after", "")]
+    drawn = str(charts.timeline([Line("spot", "", bars, marks)], 100, 200, "what was there"))
+    for key in ("before", "after", "edge", "mark-before", "mark-after"):
+        assert f'class="{key}"' not in drawn
+    for key in ("within", "moment", "mark-within"):
+        assert f'class="{key}"' in drawn
+
+
+@pytest.mark.parametrize("minimum", [0, 60])
+def test_the_overview_says_what_its_figures_count_and_what_they_leave_out(tmp_path: Path, minimum: int) -> None:
+    store = Store.open(str(tmp_path / "ledger.db"))
+    store.record_all(machine("i-1", 0, 1, 30))
+    Books(store, BOOK, Billing(minimum_seconds=minimum), clock=lambda: NOW).update()
+    with store.reading() as connection:
+        whole = queries.total(connection, EPOCH)
+        text = app.file(connection, EPOCH, NOW)
+    assert whole.seconds == max(30, minimum)
+    for said in (text, page(store, "", **EPOCH.query)[1]):
+        assert "Left out: all other volumes (EBS)" in said
+        assert "data transfer" in said
+        assert ("each for 60 s at least" in said) == (minimum == 60)
+        assert ("may bill a machine for a minute at least" in said) == (minimum == 0)
+    store.close()
+
+
+def test_pods_whose_machine_is_gone_are_nowhere_counted_as_there(tmp_path: Path) -> None:
+    told = machine("i-1", 0, 1, 900) + machine("i-2", 0, 1, None)
+    told += pod("a", "i-1", 2, 3, None) + pod("b", "i-2", 2, 3, None) + pod("c", "i-2", 2, 3, 50)
+    store = opened(tmp_path, [*told, Event(NOW - 40 * 86_400, "pod.queued", pod_uid="d", pod="job-d")])
+    with store.reading() as connection:
+        there = queries.now(connection)
+    assert (there.running, there.waiting) == (1, 1)
+    assert sorted(job.pod for job in history.present(store, NOW).jobs) == ["job-b", "job-d"]
+    gauges = metrics.Metrics(store, clock=lambda: NOW).render()
+    assert sum(float(line.split()[-1]) for line in gauges.splitlines() if line.startswith("tidepool_jobs{")) == 2
+    store.close()
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "1e9", "99999999999999999999", "٣", "x", ""])

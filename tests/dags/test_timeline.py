@@ -1,13 +1,17 @@
+import io
 import random
 from fractions import Fraction
 
 import pytest
+from rich.console import Console
 
+from infra.cli import report_view
 from tidepool.capacity import Capacity, Pool, Tenant
 from tidepool.ledger.events import Event
 from tidepool.prices.book import PriceBook
 from tidepool.report import timeline
 from tidepool.report.costs import costs
+from tidepool.report.document import document
 from tidepool.report.timeline import Report
 
 
@@ -62,6 +66,21 @@ def test_jobs_side_by_side_on_one_machine_use_it_once() -> None:
 def test_a_job_whose_machine_vanished_used_it_until_then() -> None:
     told = machine("i-1", 0, 1, 50) + pod("a", "i-1", 0, 10, 58) + pod("b", "i-1", 0, 20, None)
     assert timeline.report(told, CAPACITY, now=100).used == 40_000
+
+
+def test_a_machine_whose_price_nobody_knows_is_not_free() -> None:
+    told = [Event(0, "machine.asked", machine="i-9", pool="elsewhere"), Event(3600, "machine.gone", machine="i-9")]
+    report = timeline.report(told + machine("i-1", 0, 1, 3600), CAPACITY, now=9999)
+    unknown = next(each for each in report.machines if each.id == "i-9")
+    assert (unknown.usd_per_hour, unknown.cost(unknown.bought)) == (None, None)
+    assert (report.comparison.bought, report.comparison.unpriced) == (Fraction("0.04"), 1)
+    said = document(report)
+    assert [each["cost_usd"] for each in said["machines"] if each["id"] == "i-9"] == [None]
+    assert said["cost"]["unpriced_machines"] == 1
+    shown = io.StringIO()
+    report_view.show(report, Console(file=shown, width=80))
+    assert "unknown" in next(line for line in shown.getvalue().splitlines() if line.startswith("i-9"))
+    assert "The price of 1 machines is unknown" in shown.getvalue()
 
 
 def test_what_is_not_over_counts_until_now() -> None:

@@ -187,10 +187,13 @@ def start(
     if not isinstance(ledger, Recorder):
         from tidepool.keeper.metrics import Metrics
         from tidepool.keeper.spending import Publisher  # a file needs no SQLAlchemy
+        from tidepool.ledger.attribution import Billing
         from tidepool.ledger.books import Books
         from tidepool.prices import table
 
-        threads.append(threading.Thread(target=Books(ledger, table.bundled()).run, name="books", daemon=True))
+        billing = aws.BILLING if arguments.aws_cluster else Billing()
+        books = Books(ledger, table.bundled(), billing)
+        threads.append(threading.Thread(target=books.run, name="books", daemon=True))
         if site is not None and site.store is not None:
 
             def orphans() -> dict[str, tuple[int, float]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidepool.keeper import aws_facts
 from tidepool.keeper.aws_facts import Group, NoticeError, Object
+from tidepool.ledger.attribution import Billing
 from tidepool.ledger.events import MACHINE_KINDS, Event, Ledger
 from tidepool.ledger.journal import Recorder
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 EVERY_SECONDS = 20.0
 MISSED_LOOKS = 3
 """EC2 may not know of a machine for a moment; one that it did not name so often in a row is gone."""
+
+BILLING = Billing(minimum_seconds=60)
+"""EC2 bills Linux by the second, a minute at least."""
 
 _WAIT_SECONDS = 20  # the longest that SQS lets one wait
 _LONGEST_PAUSE = 60.0

@@ -14,7 +14,7 @@ from tidepool.capacity import TEAM_LABEL, Capacity
 from tidepool.keeper.ownership import stamp
 from tidepool.keeper.reaper import RULES
 from tidepool.labels import DEADLINE, OWNER_DAG, OWNER_TASK
-from tidepool.ledger import schema
+from tidepool.ledger import history, schema
 from tidepool.ledger.attribution import SYSTEM_POOLS
 from tidepool.ledger.store import Store
 from tidepool.objects import Object, is_over
@@ -26,7 +26,6 @@ PRICES_MARK = "prices"
 RECOUNT_SECONDS = 600.0
 _LAST_RUNS = 20
 _DAY = 86_400.0
-_OPEN_SECONDS = 30 * _DAY  # a pod that was made before then and has not ended is nobody's job any more
 _PICO = 1e-12
 _UNKNOWN = "none"
 _COUNTED = ("machine.launched", "machine.reclaimed", "pod.ended", "reaper.found", "reaper.removed", "reaper.held")
@@ -178,7 +177,7 @@ def _of_jobs(connection: sa.Connection, now: float) -> Found:
     state = sa.case((_jobs.started.is_not(None), "running"), else_=placed).label("state")
     chosen = (
         sa.select(_jobs.team, _jobs.pool, state, sa.func.count(), sa.func.min(_jobs.queued))
-        .where(_jobs.ended.is_(None), _jobs.queued >= now - _OPEN_SECONDS)
+        .where(history.is_open())
         .group_by(_jobs.team, _jobs.pool, "state")
     )
     jobs: dict[tuple[str, ...], float] = {}
@@ -219,17 +218,14 @@ def _typical(connection: sa.Connection, dag: str, task: str) -> float:
 
 
 def _of_budgets(connection: sa.Connection, document: Capacity, now: float) -> dict[tuple[str, ...], float]:
+    """By what jobs look at before they start (tidepool.keeper.spending)."""
     found: dict[tuple[str, ...], float] = {}
+    first = {"day": _today(now), "month": _today(now)[:8] + "01"}
+    spent = {
+        per: history.spent_since(connection, first[per]) for per in {each.per for each in document.budgets.values()}
+    }
     for name, budget in document.budgets.items():
-        first = _today(now) if budget.per == "day" else _today(now)[:8] + "01"
-        spent = sa.select(sa.func.sum(sa.cast(_costs.picodollars, sa.Float(53)))).where(
-            _costs.day >= first, _costs.category.in_(("job", "pull"))
-        )
-        if budget.team:
-            spent = spent.where(_costs.team == budget.team)
-        if budget.dag:
-            spent = spent.where(_costs.dag == budget.dag)
-        usd = (connection.scalar(spent) or 0.0) * _PICO
+        usd = sum(one.usd for one in spent[budget.per] if one.is_of(budget))
         for limit, most in (("soft", budget.soft_usd), ("hard", budget.hard_usd)):
             if most:
                 found[name, limit] = usd / most

@@ -28,7 +28,7 @@ def figures(store: Store, budgets: Mapping[str, Budget], now: float) -> dict[str
     begins = {each: budget.period(each, now)[0] for each in {each.per for each in budgets.values()}}
     spent = {each: history.spent(store, _day(begin)) for each, begin in begins.items()}
     for name, each in budgets.items():
-        own = [one for one in spent[each.per] if each.team in ("", one.team) and each.dag in ("", one.dag)]
+        own = [one for one in spent[each.per] if one.is_of(each)]
         found[name] = Figure(
             usd=round(sum(one.usd for one in own), 6),
             begin=begins[each.per],

@@ -12,6 +12,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -102,7 +103,8 @@ class Books:
         return told
 
     def _mark(self, now: float) -> None:
-        self._store.mark(MARK, json.dumps({"sequence": self._cursor.settle(now), "basis": self._basis}))
+        kept = {"sequence": self._cursor.settle(now), "basis": self._basis, "billing": asdict(self._billing)}
+        self._store.mark(MARK, json.dumps(kept))
 
     def _repriced(self) -> set[str]:
         """Take in the store's prices; the machines of which they say something new."""

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from tidepool.capacity import Budget
 from tidepool.history import PodRecord, Sums
 from tidepool.ledger import schema
 from tidepool.ledger.attribution import BOOT, IDLE, JOB, PULL
@@ -37,12 +38,17 @@ Task = tuple[str, str]
 
 @dataclass(frozen=True)
 class Spent:
-    """What the pods of a team's DAG cost in some time. unpriced_seconds: of machines, which are not in usd."""
+    """What the pods of a team's DAG cost in some time, whatever they did with the machine. unpriced_seconds: of
+    machines, which are not in usd."""
 
     team: str
     dag: str
     usd: float
     unpriced_seconds: float
+
+    def is_of(self, budget: Budget) -> bool:
+        """Whether it counts against the budget."""
+        return budget.team in ("", self.team) and budget.dag in ("", self.dag)
 
 
 def heaviest(store: Store, order: Order, since: float, until: float, count: int, dag: str = "") -> list[Task]:
@@ -146,17 +152,22 @@ def overhead(store: Store, since_day: str) -> float | None:
 
 def spent(store: Store, since_day: str) -> list[Spent]:
     """What pods cost on that day (UTC, YYYY-MM-DD) and after it, by team and DAG."""
+    with store.reading() as connection:
+        return spent_since(connection, since_day)
+
+
+def spent_since(connection: sa.Connection, since_day: str) -> list[Spent]:
+    """The same, on a connection."""
     costs = schema.costs
-    sums = (sa.func.sum(costs.c.picodollars), sa.func.sum(costs.c.unpriced_seconds))
+    sums = (sa.func.sum(sa.cast(costs.c.picodollars, sa.Float(53))), sa.func.sum(costs.c.unpriced_seconds))
     chosen = (
         sa.select(costs.c.team, costs.c.dag, *sums)
         .where(costs.c.day >= since_day, costs.c.pod_uid != "")
         .group_by(costs.c.team, costs.c.dag)
     )
-    with store.reading() as connection:
-        rows = connection.execute(chosen).all()
     return [
-        Spent(team, dag, float(money or 0) / _PICODOLLARS, float(unpriced or 0)) for team, dag, money, unpriced in rows
+        Spent(team, dag, float(money or 0) / _PICODOLLARS, float(unpriced or 0))
+        for team, dag, money, unpriced in connection.execute(chosen)
     ]
 
 
@@ -190,6 +201,13 @@ def _unused() -> sa.ColumnElement[Any]:
     return sa.case((_JOBS.c.cause == Cause.OK.value, sa.func.coalesce(_JOBS.c.usd, 0.0) * unused()), else_=0.0)
 
 
+def is_open() -> sa.ColumnElement[bool]:
+    """Of tidepool_jobs: the pod has not ended. It is over with its machine, though nobody wrote that down."""
+    machines = schema.machines.c
+    gone = sa.select(machines.machine).where(machines.gone.is_not(None), machines.machine == _JOBS.c.machine)
+    return sa.and_(_JOBS.c.ended.is_(None), _JOBS.c.queued.is_not(None), ~sa.exists(gone))
+
+
 def present(store: Store, now: float) -> Now:
     """What is there: machines that are not gone, and pods that have not ended, each as far as the books are."""
     machines, jobs = schema.machines, schema.jobs
@@ -202,7 +220,7 @@ def present(store: Store, now: float) -> Now:
         *(machines.c[name] for name in ("reclaimed", "usd_per_hour")),
     )
     with store.reading() as connection:
-        there = [JobNow(*row) for row in connection.execute(sa.select(*pods).where(jobs.c.ended.is_(None)))]
+        there = [JobNow(*row) for row in connection.execute(sa.select(*pods).where(is_open()))]
         count = Counter(job.machine for job in there if job.placed is not None)
         rows = connection.execute(sa.select(*own).where(machines.c.gone.is_(None))).all()
     return report.now(now, [MachineNow(**row._mapping, jobs=count[row.machine]) for row in rows], there)

@@ -31,6 +31,7 @@ def document(report: Report) -> dict[str, Any]:
             "bought_usd": float(comparison.bought),
             "used_usd": float(comparison.used),
             "idle_usd": float(comparison.idle),
+            "unpriced_machines": comparison.unpriced,
             "always_on_usd": float(comparison.always_on),
             "always_on_formula": "peak machines at their on-demand price x period",
             "always_on_day_usd": float(comparison.always_on_day),
@@ -73,5 +74,5 @@ def _seconds(milliseconds: int | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
 
 
-def _usd(amount: Fraction) -> float:
-    return float(amount)
+def _usd(amount: Fraction | None) -> float | None:
+    return None if amount is None else float(amount)

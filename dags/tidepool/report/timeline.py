@@ -49,6 +49,7 @@ class Machine:
     """A machine; it counts from `start`, when it was asked for, to `until`, when it was gone or the report was made.
 
     bought, used and idle are milliseconds: bought = until - start; used = while at least one job ran on it.
+    usd_per_hour: None where nobody knows it.
     `start` is later than `asked` only for a machine that was there before the report's period.
     """
 
@@ -56,7 +57,7 @@ class Machine:
     pool: str
     market: str
     instance_type: str
-    usd_per_hour: Fraction
+    usd_per_hour: Fraction | None
     asked: int
     ready: int | None
     gone: int | None
@@ -72,14 +73,15 @@ class Machine:
     def idle(self) -> int:
         return self.bought - self.used
 
-    def cost(self, milliseconds: int) -> Fraction:
-        """What this much of it cost, in USD."""
-        return self.usd_per_hour * milliseconds / MILLIS_PER_HOUR
+    def cost(self, milliseconds: int) -> Fraction | None:
+        """What this much of it cost, in USD; None where nobody knows its price."""
+        return None if self.usd_per_hour is None else self.usd_per_hour * milliseconds / MILLIS_PER_HOUR
 
 
 @dataclass(frozen=True)
 class Peak:
-    """The most machines that there were at once: by pool, and what they cost an hour at on-demand prices."""
+    """The most machines that there were at once: by pool, and what they cost an hour at on-demand prices, those without
+    a known one left out."""
 
     machines: Mapping[str, int]
     usd_per_hour: Fraction
@@ -95,7 +97,7 @@ class Comparison:
 
     period: milliseconds from the first job queued to the last machine gone.
     always_on: the peak's on-demand price an hour x the period. always_on_day: the same x 24 h, against one such run a
-    day, which costs `bought`.
+    day, which costs `bought`. unpriced: machines whose price nobody knows, and which are in no figure of money.
     """
 
     period: int
@@ -104,6 +106,7 @@ class Comparison:
     idle: Fraction
     always_on: Fraction
     always_on_day: Fraction
+    unpriced: int = 0
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def _machine(
         pool=asked.pool,
         market=asked.market,
         instance_type=asked.instance_type,
-        usd_per_hour=Fraction(str(asked.usd_per_hour or (pool.usd_per_hour if pool else 0))),
+        usd_per_hour=_price(asked.usd_per_hour or (pool.usd_per_hour if pool else None)),
         asked=_millis(asked.time),
         ready=_time(facts, "machine.ready"),
         gone=gone,
@@ -257,15 +260,15 @@ def _peak(machines: tuple[Machine, ...], capacity: Capacity) -> Peak:
 
 def _on_demand(machine: Machine, capacity: Capacity) -> Fraction:
     pool = capacity.pools.get(machine.pool)
-    return Fraction(str(pool.on_demand_usd_per_hour)) if pool else machine.usd_per_hour
+    return (_price(pool.on_demand_usd_per_hour) if pool else machine.usd_per_hour) or Fraction(0)
 
 
 def _compare(jobs: tuple[Job, ...], machines: tuple[Machine, ...], peak: Peak, now: int) -> Comparison:
     starts = [job.queued for job in jobs if job.queued is not None] + [machine.start for machine in machines]
     ends = [machine.until for machine in machines] or [now]
     period = max(0, max(ends) - min(starts)) if starts else 0
-    bought = sum((machine.cost(machine.bought) for machine in machines), Fraction(0))
-    used = sum((machine.cost(machine.used) for machine in machines), Fraction(0))
+    bought = sum((machine.cost(machine.bought) or Fraction(0) for machine in machines), Fraction(0))
+    used = sum((machine.cost(machine.used) or Fraction(0) for machine in machines), Fraction(0))
     return Comparison(
         period=period,
         bought=bought,
@@ -273,7 +276,13 @@ def _compare(jobs: tuple[Job, ...], machines: tuple[Machine, ...], peak: Peak, n
         idle=bought - used,
         always_on=peak.usd_per_hour * period / MILLIS_PER_HOUR,
         always_on_day=peak.usd_per_hour * HOURS_PER_DAY,
+        unpriced=sum(machine.usd_per_hour is None for machine in machines),
     )
+
+
+def _price(usd_per_hour: float | None) -> Fraction | None:
+    """None for what is unknown, which 0 is too."""
+    return Fraction(str(usd_per_hour)) if usd_per_hour else None
 
 
 def _first(facts: dict[str, Event]) -> Event:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tidepool.keeper.page.html import Child, Html, tag
 from tidepool.keeper.page.words import clock
@@ -151,8 +151,14 @@ def timeline(lines: Sequence[Line], since: float, until: float, name: str, left:
         mark += step
     for index, line in enumerate(lines):
         y = top + row * index
-        drawn.append(_line(line, y, row, at))
+        drawn.append(_line(_within(line, since, until), y, row, at))
     return tag("svg", drawn, viewBox=f"0 0 {wide} {height}", role="group", aria_label=name, class_="chart timeline")
+
+
+def _within(line: Line, since: float, until: float) -> Line:
+    """Without what is not seen of it: at the edge, it would look as though it were there."""
+    bars = [bar for bar in line.bars if bar.begin < until and (bar.end > since or bar.begin == bar.end == since)]
+    return replace(line, bars=bars, marks=[mark for mark in line.marks if since <= mark[0] <= until])
 
 
 def _line(line: Line, y: float, row: float, at: Callable[[float], float]) -> Html:

@@ -14,6 +14,7 @@ from tidepool.ledger.attribution import SYSTEM_POOLS
 
 SIZE = 25
 HOURS = {3: "3 hours", 12: "12 hours", 24: "a day", 72: "3 days", 168: "a week"}
+_FIRST, _LAST = 100 * 86_400.0, 2e11  # so that what lies before and after has a name too
 _MOST_MACHINES, _MOST_PODS, _MOST_LANES = 1200, 2500, 8
 
 
@@ -54,7 +55,10 @@ def _until(asked: Asked) -> float:
     given = asked.query.get("until", "")
     try:
         asked_for = datetime.fromisoformat(given)
-        return (asked_for if asked_for.tzinfo else asked_for.replace(tzinfo=UTC)).timestamp()
+        moment = (asked_for if asked_for.tzinfo else asked_for.replace(tzinfo=UTC)).timestamp()
+        if not _FIRST <= moment < _LAST:
+            raise ValueError
+        return moment
     except (ValueError, OverflowError):
         last = queries.last_moment(asked.connection)
         return asked.now if last is None or last > asked.now - 86_400 else last

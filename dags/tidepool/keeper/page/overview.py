@@ -52,8 +52,25 @@ def page(asked: Asked) -> Page:
                 words.MEANINGS,
             ),
             tag("div", (_shares(asked, by) for by in ("dag", "team", "pool")), class_="three"),
+            card(_counted(asked)),
         ),
     )
+
+
+def _counted(asked: Asked) -> Html:
+    """What the costs are of, and what they are not of."""
+    billing = queries.billing(asked.connection)
+    least = f", each for {billing.minimum_seconds} s at least, as its cloud bills it" if billing.minimum_seconds else ""
+    lacking = "" if billing.minimum_seconds else ", and that a cloud may bill a machine for a minute at least"
+    size = f"; {billing.volume_gib:g} GiB where it is not" if billing.volume_gib else ""
+    said = (
+        f"In it: machines while they were there{least}, at the price of their type, market and zone at that time; the "
+        f"volumes that came with them where their size is known{size} (gp3, {words.usd(billing.usd_per_gib_month)} a "
+        "GiB and month).",
+        f"Left out: all other volumes (EBS), such as those of claims, of stopped machines and snapshots; data transfer "
+        f"and NAT; load balancers; the control plane; tax{lacking}.",
+    )
+    return join(tag("h2", "What this counts"), tag("ul", (tag("li", each) for each in said), class_="say"))
 
 
 def _tiles(asked: Asked, spent: dict[tuple[str, str, str], Sum]) -> Html:

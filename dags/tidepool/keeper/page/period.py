@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 PRESETS = {"day": 1, "week": 7, "month": 30, "quarter": 91, "year": 365}
 DEFAULT = PRESETS["month"]
 MOST_BARS = 92
-_FIRST, _MOST_DAYS = date(1970, 1, 1), 3660
+_FIRST, _LAST, _MOST_DAYS = date(1970, 1, 1), date(9000, 1, 1), 3660
 
 
 class PeriodError(ValueError):
@@ -72,9 +72,12 @@ def period(first: str, last: str, today: date, days: int = DEFAULT) -> Period:
     """Of two dates as they were given; by default the last `days`. Raises PeriodError."""
     try:
         end = date.fromisoformat(last) if last else today
-        begin = date.fromisoformat(first) if first else max(end - timedelta(days - 1), min(end, _FIRST))
+        begin = date.fromisoformat(first) if first else None
     except ValueError as error:
         raise PeriodError(f"{error}: a date looks like {today.isoformat()}") from error
+    if not _FIRST <= end < _LAST:
+        raise PeriodError(f"the last day ({end}) must lie between {_FIRST} and {_LAST}")
+    begin = begin or max(end - timedelta(days - 1), _FIRST)
     if not _FIRST <= begin <= end:
         raise PeriodError(f"the first day ({begin}) must lie between {_FIRST} and the last ({end})")
     if (end - begin).days >= _MOST_DAYS:

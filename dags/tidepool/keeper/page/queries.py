@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -10,8 +11,9 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from tidepool.keeper.page.period import Period
-from tidepool.ledger import schema
-from tidepool.ledger.attribution import SYSTEM_POOLS
+from tidepool.ledger import history, schema
+from tidepool.ledger.attribution import SYSTEM_POOLS, Billing
+from tidepool.ledger.books import MARK
 from tidepool.outcome import Cause
 
 Order = Literal["waste", "cost", "time"]
@@ -187,10 +189,15 @@ def now(connection: sa.Connection) -> Now:
             sa.func.count() - sa.func.count(_machines.usd_per_hour),
         ).where(there)
     ).one()
-    is_open = sa.and_(_jobs.ended.is_(None), _jobs.queued.is_not(None), ~_abandoned())
     running = sa.func.count(_jobs.placed)
-    jobs = connection.execute(sa.select(running, sa.func.count() - running).where(is_open)).one()
+    jobs = connection.execute(sa.select(running, sa.func.count() - running).where(history.is_open())).one()
     return Now(machines[0], float(machines[1]), machines[2], jobs[0], jobs[1])
+
+
+def billing(connection: sa.Connection) -> Billing:
+    """By which the costs were figured."""
+    kept = connection.scalar(sa.select(schema.marks.c.value).where(schema.marks.c.name == MARK))
+    return Billing(**(json.loads(kept or "{}").get("billing") or {}))
 
 
 def tasks(
@@ -369,12 +376,6 @@ def _in(period: Period, of: Any = _days) -> sa.ColumnElement[bool]:
 
 def _queued(period: Period) -> sa.ColumnElement[bool]:
     return sa.and_(_jobs.queued >= period.since, _jobs.queued < period.until)
-
-
-def _abandoned() -> sa.ColumnElement[bool]:
-    """A pod that is over with its machine, though nobody wrote that down."""
-    gone = sa.select(_machines.machine).where(_machines.gone.is_not(None), _machines.machine == _jobs.machine)
-    return sa.exists(gone)
 
 
 def _search(text: str) -> list[sa.ColumnElement[bool]]:

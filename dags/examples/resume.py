@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from airflow.sdk import DAG
 
 from tidepool import SparkPodOperator
 
 with DAG(dag_id="resume", schedule=None, catchup=False, tags=["example"], doc_md=__doc__):
-    SparkPodOperator(task_id="months", application="flights_months.py", memory="3Gi")
+    SparkPodOperator(
+        task_id="months",
+        application="flights_months.py",
+        memory="3Gi",
+        deadline=timedelta(hours=2),
+        expected=timedelta(minutes=10),
+        checkpoint_every=timedelta(minutes=2),
+    )

@@ -209,14 +209,18 @@ def _deadline(found: Figures) -> Iterator[str]:
     if found["decides"]:
         yield f"It does not choose the market: {found['decides']}."
         return
+    every, expected = found["checkpoint_every_seconds"], found["expected_seconds"]
+    undone = f"at most {duration(every)}" if every is not None else "all (no checkpoint_every)"
     yield (
-        f"Believed until more is seen: {found['reclaims_per_hour']:.1%} reclaims an hour, "
-        f"{duration(found['restart_seconds'])} for a restart; spot ${found['spot_usd_per_hour']:.4f}/h, "
-        f"on-demand ${found['on_demand_usd_per_hour']:.4f}/h."
+        f"Believed until more is seen: {found['reclaims_per_hour']:.1%} reclaims an hour, each of which makes {undone} "
+        f"of the work undone, {duration(found['restart_seconds'])} for a restart; "
+        f"spot ${found['spot_usd_per_hour']:.4f}/h, on-demand ${found['on_demand_usd_per_hour']:.4f}/h."
     )
     longest = found["longest_on_spot_seconds"]
-    when = f"spot where ten past runs took {duration(longest)} each, on-demand where longer" if longest else "on-demand"
-    yield f"The first run goes on-demand; a later one, as its run is queued: {when}."
+    when = f"spot where ten past runs took up to {duration(longest)} each" if longest else "on-demand"
+    known = f", of which its author expects {duration(expected)}, goes" if expected is not None else " goes"
+    where = "on-demand" if found["first_run"] == "on-demand" else "on spot"
+    yield f"The first run{known} {where}; a later one, as its run is queued: {when}."
 
 
 def _budget(name: str, found: Figures) -> str:

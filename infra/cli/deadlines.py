@@ -43,7 +43,11 @@ def deadlines(
     """Compare the policies that choose between spot and on-demand for jobs with a deadline.
 
     Jobs of 0.5 to 12 hours with deadlines of 1.25 to 3 times that, with and without checkpoints, each at a random place
-    of the trace. Cost is relative to running all of it on-demand; 5-95 % is its spread over the jobs.
+    of the trace. Cost is relative to running all of it on-demand; 5-95 % is its spread over the jobs. The published
+    policies may move a running job, and know at once whether spot has machines; tidepool does, and knows, what its
+    operator does: it decides before each attempt, and finds out by asking for a machine.
+
+    What is promised of tidepool's policy is listed at the end, each with its figures and whether it holds here.
 
     \b
     Examples:

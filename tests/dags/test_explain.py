@@ -197,8 +197,22 @@ def deadline_of(**arguments: Any) -> dict[str, Any]:
 def test_a_deadline_is_explained_with_what_it_is_reckoned_with() -> None:
     told = said(deadline_of(deadline=timedelta(hours=2)))
     assert "Deadline: 2 h 00 min after its run was queued, by the task; 99% of deadlines are to be met." in told
-    assert "5.0% reclaims an hour, 5 min for a restart; spot $0.0400/h, on-demand $0.0960/h." in told
-    assert "spot where ten past runs took " in told
+    assert "5.0% reclaims an hour, each of which makes all (no checkpoint_every) of the work undone, 5 min for" in told
+    assert "for a restart; spot $0.0400/h, on-demand $0.0960/h." in told
+    assert (
+        "The first run goes on-demand; a later one, as its run is queued: spot where ten past runs took up to" in told
+    )
+
+
+@pytest.mark.usefixtures("capacity_file")
+def test_what_the_author_says_of_a_job_with_a_deadline_is_reckoned_with() -> None:
+    times = {"expected": timedelta(minutes=30), "checkpoint_every": timedelta(minutes=5)}
+    found = deadline_of(deadline=timedelta(hours=6), **times)
+    told = said(found)
+    assert "each of which makes at most 5 min of the work undone" in told
+    assert "The first run, of which its author expects 30 min, goes on spot;" in told
+    without = deadline_of(deadline=timedelta(hours=6))["deadline"]["longest_on_spot_seconds"]
+    assert found["deadline"]["longest_on_spot_seconds"] > 1.3 * without
 
 
 @pytest.mark.usefixtures("capacity_file")

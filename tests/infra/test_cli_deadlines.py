@@ -43,7 +43,11 @@ def test_a_trace_of_ones_own_gives_a_table_of_all_policies(trace: Path) -> None:
     assert "eu, no checkpoints" in shown.stdout
     for policy in POLICIES:
         assert shown.stdout.count(f"\n{policy} ") == 2
-    assert "What is promised of the policy tidepool:" in shown.stdout
+    promised = shown.stdout.partition("What is promised of the policy tidepool:\n")[2].splitlines()
+    verdicts = [line.partition(":")[0] for line in promised if line.startswith("- ")]
+    assert len(verdicts) == 3
+    assert set(verdicts) <= {"- holds", "- does not hold"}
+    assert promised[0].startswith("- holds: at least 99% of deadlines met in every scenario with known runtimes: ")
     assert all(len(line) <= 80 for line in shown.stdout.splitlines() if not line.startswith("    "))
 
 
@@ -55,7 +59,10 @@ def test_json_is_the_same_for_the_same_seed() -> None:
     assert document["seed"] == 3
     assert [row["policy"] for row in document["rows"]] == list(POLICIES)
     assert {"scenario", "policy", "jobs", "met", "cost", "low", "high"} <= set(document["rows"][0])
-    assert len(document["targets"]) == 3
+    assert [target["is_met"] for target in document["targets"]] == [True] * 3
+    assert all(
+        target["promise"][-1].isdecimal() or "at most" in target["promise"] for target in document["targets"][1:]
+    )
 
 
 @pytest.mark.usefixtures("one_scenario")

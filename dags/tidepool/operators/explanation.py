@@ -8,6 +8,7 @@ writes {"figures": …} or {"error": …}, described by `explain_task`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -30,6 +31,10 @@ OVERRIDES_VARIABLE = "TIDEPOOL_OVERRIDES"
 
 RUNS = 10
 """So many past runs of one length are supposed where the figures say what a deadline would make of them."""
+
+STEPS = 60
+"""In so many steps the longest runtime on spot is looked for at first: a much longer one, late on either market, may be
+on spot again."""
 
 
 def before_any_run(operator: JobPodOperator) -> Figures:
@@ -60,30 +65,59 @@ def _deadline(operator: JobPodOperator) -> Figures | None:
     if decides:
         return found
     prices = firsts["spot"].usd_per_hour, firsts["on-demand"].usd_per_hour
+    every = operator.checkpoint_every.total_seconds() if operator.checkpoint_every is not None else math.inf
+    expected = operator.expected.total_seconds() if operator.expected is not None else None
+    first = _market(History(), seconds, *prices, every, expected)
     return found | {
         "restart_seconds": policies.RESTART_SECONDS,
         "reclaims_per_hour": priors.UNKNOWN_PER_HOUR,
+        "checkpoint_every_seconds": every if math.isfinite(every) else None,
+        "expected_seconds": expected,
         "spot_usd_per_hour": prices[0],
         "on_demand_usd_per_hour": prices[1],
-        "longest_on_spot_seconds": longest_on_spot(seconds, *prices),
+        "first_run": first,
+        "longest_on_spot_seconds": longest_on_spot(seconds, *prices, every),
     }
 
 
-def longest_on_spot(seconds: float, spot_price: float, on_demand_price: float) -> float | None:
-    """The longest runtime, in whole minutes, with which an attempt goes on spot that has `seconds` left."""
+def longest_on_spot(
+    seconds: float, spot_price: float, on_demand_price: float, checkpoint_every: float = math.inf
+) -> float | None:
+    """The runtime, in whole minutes, up to which an attempt goes on spot that has `seconds` left."""
 
-    def goes(runtime: float) -> bool:
-        history = History(runtimes=(runtime,) * RUNS)
-        chosen = placement.market(
-            history, seconds, 0.0, allotted=seconds, spot_price=spot_price, on_demand_price=on_demand_price
-        )
-        return chosen.market == "spot"
+    def goes(minutes: int) -> bool:
+        history = History(runtimes=(60.0 * minutes,) * RUNS)
+        return _market(history, seconds, spot_price, on_demand_price, checkpoint_every) == "spot"
 
-    low, high = 0, max(0, int(seconds // 60)) + 1
+    high = max(0, int(seconds // 60)) + 1
+    steps = sorted({max(1, round(high * step / STEPS)) for step in range(1, STEPS + 1)})
+    low, high = 0, next((minutes for minutes in steps if not goes(minutes)), high)
+    low = max((minutes for minutes in steps if minutes < high), default=0)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if goes(60.0 * middle) else (low, middle)
+        low, high = (middle, high) if goes(middle) else (low, middle)
     return 60.0 * low if low else None
+
+
+def _market(
+    history: History,
+    seconds: float,
+    spot_price: float,
+    on_demand_price: float,
+    checkpoint_every: float,
+    expected: float | None = None,
+) -> Market | None:
+    """Where an attempt goes as its run is queued, with so many seconds left."""
+    return placement.market(
+        history,
+        seconds,
+        0.0,
+        allotted=seconds,
+        spot_price=spot_price,
+        on_demand_price=on_demand_price,
+        checkpoint_every=checkpoint_every,
+        expected=expected,
+    ).market
 
 
 def explain_task(folder: Path, dag_id: str, task_id: str) -> dict[str, Any]:

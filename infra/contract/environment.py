@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from infra.aws import asg_tags, machines, user_data
 from infra.contract import daemons, jobs
@@ -31,7 +30,6 @@ def problems(settings: Settings, capacity: Capacity) -> list[Problem]:
         *_pools(settings, capacity),
         *_tags(settings, capacity),
         *_times(settings),
-        *_lake(settings),
         *_samples(settings, capacity),
     ]
 
@@ -133,17 +131,6 @@ def _times(settings: Settings) -> Iterator[Problem]:
             "timeout",
             f"jobs wait {wait} s for a machine, and buying one takes up to {least} s{why}",
             f"Give {least} at least, or omit the key",
-        )
-
-
-def _lake(settings: Settings) -> Iterator[Problem]:
-    scheme = urlsplit(settings.lake.uri).scheme
-    if isinstance(settings.cloud, AwsCloud) and scheme not in ("", "s3a", "hdfs"):
-        yield Problem(
-            key(settings, "lake.uri"),
-            "lake",
-            f"{settings.lake.uri}: machines on AWS have no credentials for {scheme}://",
-            "Take a lake on s3a:// or hdfs://, or omit the key for the environment's own bucket",
         )
 
 

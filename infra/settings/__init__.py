@@ -34,6 +34,7 @@ OPTIONAL: dict[str, Any] = {
     "database_secret": "",
     "logs": "",
     "event_logs": "",
+    "service_accounts": {},
     "lake": {},
     "airflow": {},
     "hdfs": {},
@@ -55,7 +56,8 @@ OF_KIND = {
         f"{PROJECT}:quotas",
     ),
     "existing": tuple(
-        f"{PROJECT}:{key}" for key in ("storage_class", "system_nodes", "database_secret", "logs", "event_logs")
+        f"{PROJECT}:{key}"
+        for key in ("storage_class", "system_nodes", "database_secret", "logs", "event_logs", "service_accounts")
     ),
 }
 """The keys that only one kind of cluster has."""

@@ -5,15 +5,25 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from infra import naming
 from infra.naming import DNS_LABEL, SYSTEM_POOL
 from infra.settings import patterns
 from infra.settings.model import ExistingCloud, ExistingCluster, ExistingPool
-from infra.settings.strict import REQUIRED, Table
+from infra.settings.strict import REQUIRED, Table, near
 from tidepool.capacity import Architecture, Taint
 from tidepool.job import MIB, quantity
 from tidepool.quantity import parse
 
 EFFECTS = ("NoSchedule", "NoExecute", "PreferNoSchedule")
+
+SERVICE_ACCOUNTS = (
+    naming.JOB_SERVICE_ACCOUNT,
+    naming.AIRFLOW_SERVICE_ACCOUNT,
+    naming.AIRFLOW_API_SERVICE_ACCOUNT,
+    naming.HISTORY_SERVICE_ACCOUNT,
+    naming.KEEPER_SERVICE_ACCOUNT,
+)
+"""Those of services that ask a cloud for something."""
 
 
 def read(top: Table, architectures: tuple[Architecture, ...]) -> ExistingCloud:
@@ -32,6 +42,7 @@ def read(top: Table, architectures: tuple[Architecture, ...]) -> ExistingCloud:
         database_secret=top.string("tidepool:database_secret", DNS_LABEL, "the name of a Secret", default=""),
         logs=top.string("tidepool:logs", patterns.LOG_URI, patterns.LOG_URI_WORDS, default=""),
         event_logs=top.string("tidepool:event_logs", patterns.LAKE_URI, patterns.LAKE_URI_WORDS, default=""),
+        service_accounts=_service_accounts(top.optional("tidepool:service_accounts")),
     )
 
 
@@ -55,11 +66,25 @@ def taints(body: Table) -> tuple[Taint, ...]:
     return tuple(found)
 
 
+def _service_accounts(body: Table | None) -> dict[str, dict[str, str]]:
+    """Annotations by ServiceAccount."""
+    if body is None:
+        return {}
+    for name in body.names():
+        if name not in SERVICE_ACCOUNTS:
+            body.problem(name, name, f"one of {', '.join(SERVICE_ACCOUNTS)}{near(name, SERVICE_ACCOUNTS)}")
+    return {
+        name: body.texts(name, patterns.LABEL_KEY, patterns.ANNOTATION, patterns.ANNOTATION_WORDS)
+        for name in body.names()
+    }
+
+
 def _cluster(body: Table) -> ExistingCluster:
     body.choice("kind", ("existing",))
     cluster = ExistingCluster(
         name=body.string("name", DNS_LABEL, patterns.LABEL_WORDS),
         context=body.string("context", default=""),
+        device_plugin=body.boolean("device_plugin", default=True),
     )
     body.done()
     return cluster

@@ -182,10 +182,14 @@ class ExistingPool:
 
 @dataclass(frozen=True)
 class ExistingCluster:
-    """A cluster reached by a kubeconfig ($KUBECONFIG or ~/.kube/config). context: empty for the current one."""
+    """A cluster reached by a kubeconfig ($KUBECONFIG or ~/.kube/config). context: empty for the current one.
+
+    device_plugin: NVIDIA's is brought along for pools with GPUs; False where the cluster has one.
+    """
 
     name: str
     context: str
+    device_plugin: bool = True
 
 
 @dataclass(frozen=True)
@@ -196,6 +200,7 @@ class ExistingCloud:
     `connection-async` may be there too.
     storage_class: for persistent volumes; empty for the cluster's default.
     system_selector, system_taints: of the nodes for what must not be interrupted.
+    service_accounts: annotations by ServiceAccount, by which the cluster's cloud gives pods an identity.
     """
 
     cluster: ExistingCluster
@@ -206,6 +211,7 @@ class ExistingCloud:
     database_secret: str
     logs: str
     event_logs: str
+    service_accounts: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

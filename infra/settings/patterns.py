@@ -26,12 +26,22 @@ DURATION_WORDS = "a duration such as 90s, 10m or 1h30m"
 EMAIL = r"[^@\s,]+@[^@\s,]+\.[^@\s,]+"
 EMAIL_WORDS = "a mail address"
 
-LAKE_URI = r"(s3a|hdfs|gs|abfss?)://[^/\s]\S*"
-LAKE_URI_WORDS = "a URI that begins with s3a://, hdfs://, gs:// or abfs[s]://, with a bucket or host"
+# What the images of this repository can open: hadoop-aws in spark, the provider amazon in airflow.
+LAKE_URI = r"(s3a|hdfs)://[^/\s]\S*"
+LAKE_URI_WORDS = "a URI that begins with s3a:// or hdfs://, with a bucket or host: the images open no other store"
 
 LABEL_KEY = r"([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?"
 LABEL_VALUE = r"([A-Za-z0-9]([\w.-]{0,61}[A-Za-z0-9])?)?"
 NODE_LABEL_WORDS = "a Kubernetes label: a key such as example.com/pool, and a text of 63 characters at most in quotes"
 
-LOG_URI = r"(s3|gs|wasb[s]?)://[^/\s]\S*"
-LOG_URI_WORDS = "a URI of Airflow's remote logs, which begins with s3://, gs:// or wasb[s]://"
+LOG_URI = r"s3://[^/\s]\S*"
+LOG_URI_WORDS = "a URI that begins with s3://, with a bucket: the image airflow has the provider of no other store"
+
+ANNOTATION = r"\S(.*\S)?"
+ANNOTATION_WORDS = "an annotation: a key such as eks.amazonaws.com/role-arn, and a text"
+
+GIT_URI = r"https://[^\s/@:]+(:443)?/\S+"
+GIT_URI_WORDS = (
+    "a URL that begins with https://, on port 443 and without a password: Airflow's pods reach no other port, and its "
+    "image has no ssh; the token of a private repository belongs into the Airflow connection that `connection` names"
+)

@@ -220,7 +220,7 @@ def _airflow(body: Table | None) -> Airflow | None:
     git = None
     if dags is not None:
         git = GitDags(
-            repository=dags.string("repository", r"(https://|ssh://|git@)\S+", "a git URL: https://, ssh:// or git@"),
+            repository=dags.string("repository", patterns.GIT_URI, patterns.GIT_URI_WORDS),
             ref=dags.string("ref", r"[\w./-]+", "a branch, tag or commit"),
             folder=dags.string(
                 "folder", r"[^/\s]\S*", "a folder of the repository, without a leading slash", default="dags"

@@ -171,7 +171,7 @@ EXISTING = """config:
   tidepool:tenants: {jobs: {cpu: 32, memory_gib: 128, pods: 100}}
   tidepool:images: {references: {spark: "registry.example/spark:3f2a1bc"}}
   tidepool:jobs: {default_tenant: jobs}
-  tidepool:lake: {uri: "gs://lake/dev"}
+  tidepool:lake: {uri: "s3a://lake/dev"}
 """
 
 TEMPLATE = "k8s.io/cluster-autoscaler/node-template/"

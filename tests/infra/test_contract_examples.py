@@ -29,7 +29,7 @@ EXISTING = """config:
   tidepool:tenants: {jobs: {cpu: 32, memory_gib: 128, pods: 100}}
   tidepool:images: {references: {spark: "registry.example/spark:3f2a1bc"}}
   tidepool:jobs: {default_tenant: jobs}
-  tidepool:lake: {uri: "gs://lake/dev"}
+  tidepool:lake: {uri: "s3a://lake/dev"}
 """
 
 GPU_POOL = {"instance_types": ["g5.xlarge"], "market": "on-demand", "max": 2}

@@ -24,7 +24,7 @@ LAB = """config:
   tidepool:tenants: {etl: {cpu: 32, memory_gib: 128, pods: 100}}
   tidepool:images: {references: {spark: "registry.example/spark:3f2a1bc"}}
   tidepool:jobs: {default_tenant: etl}
-  tidepool:lake: {uri: "gs://lake/dev"}
+  tidepool:lake: {uri: "s3a://lake/dev"}
 """
 
 

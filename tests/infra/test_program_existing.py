@@ -15,6 +15,7 @@ from tests.infra.policy_cases import as_resource, partial
 from tests.infra.recorded import Recorded
 
 CASE = Path(__file__).parent / "cases" / "accepted" / "every-key-existing.yaml"
+ROLE = "eks.amazonaws.com/role-arn"
 RELEASE = "kubernetes:helm.sh/v3:Release"
 
 RELEASES = {
@@ -90,6 +91,28 @@ def test_every_service_comes_up(made: list[Recorded]) -> None:
 def test_no_rule_is_broken(made: list[Recorded]) -> None:
     resources = [as_resource(each, partial(each.inputs)) for each in made]
     assert [str(each) for each in rules.violations(resources)] == []
+
+
+def test_pods_have_the_identities_that_the_settings_give_their_accounts(made: list[Recorded]) -> None:
+    found = {
+        (each.inputs["metadata"]["namespace"], each.inputs["metadata"]["name"]): each.inputs["metadata"]["annotations"]
+        for each in made
+        if each.typ.endswith(":ServiceAccount") and each.inputs["metadata"].get("annotations")
+    }
+    jobs, airflow = ({ROLE: f"arn:aws:iam::123456789012:role/{name}"} for name in ("jobs", "airflow"))
+    assert found == {
+        ("tidepool", "airflow"): airflow,
+        ("tidepool-jobs", "job"): jobs,
+        ("tidepool-jobs", "job-driver"): jobs,
+    }
+
+
+def test_a_cluster_that_has_a_device_plugin_gets_no_other(tmp_path: Path) -> None:
+    text = CASE.read_text().replace("device_plugin: true", "device_plugin: false")
+    stack = tmp_path / "Pulumi.lab.yaml"
+    stack.write_text(text)
+    without = [each.inputs["chart"] for each in recorded.record_file(stack)[0] if each.typ == RELEASE]
+    assert sorted(without) == sorted(RELEASES.keys() - {"nvidia-device-plugin"})
 
 
 def test_servers_go_where_the_settings_say(made: list[Recorded]) -> None:

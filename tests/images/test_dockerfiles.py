@@ -62,6 +62,17 @@ def test_every_python_package_of_an_image_is_pinned(dockerfile: Path) -> None:
         assert all("==" in package for package in packages), packages
 
 
+def test_airflow_is_installed_with_its_own_list_of_versions_but_for_the_one_provider_that_is_ours() -> None:
+    whole = lines(ROOT / "images" / "airflow" / "Dockerfile")
+    (source,) = [line for line in whole if line.startswith("ARG CONSTRAINTS=")]
+    assert re.search(r"apache/airflow/constraints-\$\{AIRFLOW_VERSION\}/constraints-[\d.]+\.txt$", source)
+    (run,) = [line for line in whole if "pip install" in line]
+    (fetched,) = re.findall(r"--output (\S+) \"\$\{CONSTRAINTS\}\"", run)
+    (install,) = [step for step in run.split("&&") if "pip install" in step]
+    assert shlex.split(install)[shlex.split(install).index("--constraint") + 1] == fetched
+    assert re.findall(r"sed -i '(.*?)'", run) == ["/^apache-airflow-providers-cncf-kubernetes==/d"]
+
+
 @by_image
 def test_an_image_carries_no_secret(dockerfile: Path) -> None:
     named = re.findall(r"^(?:ARG|ENV) (\w+)", dockerfile.read_text(), re.MULTILINE)

@@ -169,7 +169,8 @@ def restore_metadata(
 ) -> None:
     """Put saved metadata back: the NameNode is stopped and started. What was written to HDFS since then is lost.
 
-    The metadata that was there stays on the volume, as name.<time>.
+    The metadata that was there stays on the volume, as name.<time>. With high availability both NameNodes are stopped,
+    and all JournalNodes, which begin a new journal, must run.
 
     \b
     Examples:
@@ -180,8 +181,8 @@ def restore_metadata(
     with _told():
         try:
             kubernetes.config.load_kube_config(str(kubeconfig) if kubeconfig else None, context)
-            hdfs_restore.restore(file, kubernetes.client.ApiClient(), typer.echo)
-            hdfs_restore.leave_safe_mode(lambda: NameNode(kubeconfig, context))
+            count = hdfs_restore.restore(file, kubernetes.client.ApiClient(), typer.echo)
+            hdfs_restore.leave_safe_mode(lambda: NameNode(kubeconfig, context), count)
         except (kubernetes.config.ConfigException, kubernetes.client.ApiException, HTTPError) as error:
             raise HdfsCommandError(f"the cluster did not do it: {error}") from error
 

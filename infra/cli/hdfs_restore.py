@@ -17,9 +17,10 @@ from urllib3.exceptions import HTTPError
 from infra import naming
 from infra.cli.namenode import HdfsCommandError, NameNode
 from infra.local.errors import LocalError
-from infra.services.hdfs_config import HIGH_AVAILABILITY, NAMENODE
+from infra.services.hdfs_config import HIGH_AVAILABILITY, NAMENODE, NAMENODES
 
 POD = "hdfs-restore"
+NEW_JOURNAL = "hdfs namenode -initializeSharedEdits -force -nonInteractive"
 _SECONDS = 300.0
 _CHUNK = 64 * 1024
 
@@ -28,81 +29,85 @@ class RestoreError(LocalError):
     """Metadata can't be restored; the message says why, and in what state HDFS is left."""
 
 
-def restore(file: Path, api: kubernetes.client.ApiClient, say: Callable[[str], None]) -> None:
+def restore(file: Path, api: kubernetes.client.ApiClient, say: Callable[[str], None]) -> int:
     """Stop the NameNode, replace its metadata by the tar file's, and start it. What was there is kept beside it.
 
-    What was written to HDFS since the file was saved is lost: blocks that no file has are deleted. Whatever fails in
-    between, the NameNode is started again.
+    With high availability both NameNodes, and the JournalNodes begin a new journal; all of these must run. Returns how
+    many NameNodes there are. What was written to HDFS since the file was saved is lost: blocks that no file has are
+    deleted. Whatever fails in between, the NameNodes are started again.
     """
     core, apps = kubernetes.client.CoreV1Api(api), kubernetes.client.AppsV1Api(api)
     server = api.sanitize_for_serialization(apps.read_namespaced_stateful_set(NAMENODE, naming.PLATFORM_NAMESPACE))
-    if _has_high_availability(server):
-        raise RestoreError(
-            "with high availability the other NameNode and the JournalNodes have the metadata too, and would win: "
-            'nothing was touched; stacks/README.md, "Save and restore HDFS\'s metadata", says what to do'
-        )
+    is_pair = _has_high_availability(server)
+    count = NAMENODES if is_pair else 1
     content = _content(file)
     try:
         say("the NameNode stops")
         _scale(apps, 0)
-        _wait(lambda: not _there(core, f"{NAMENODE}-0"), "the NameNode's pod is gone")
-        _remove(core)  # of a restore that was ended
-        core.create_namespaced_pod(naming.PLATFORM_NAMESPACE, pod(server))
-        _wait(lambda: _there(core, POD) == "Running", f"pod {POD} runs")
-        say(f"{file} goes onto its volume")
-        _unpack(api, content)
+        _wait(
+            lambda: not any(_there(core, f"{NAMENODE}-{number}") for number in range(count)),
+            "the NameNode's pod is gone",
+        )
+        # The first one last: until the journal is begun anew, it has what was there, and the other one follows it.
+        for number in reversed(range(count)):
+            _remove(core)  # of a restore that was ended, or of the NameNode before
+            core.create_namespaced_pod(naming.PLATFORM_NAMESPACE, pod(server, number))
+            _wait(lambda: _there(core, POD) == "Running", f"pod {POD} runs")
+            say(f"{file} goes onto the volume of {NAMENODE}-{number}")
+            _unpack(api, content, NEW_JOURNAL if is_pair and number == 0 else "true")
     finally:
         try:
             _remove(core)
         finally:
             # One that was stopped is started too: who restores wants a file system.
-            _start(apps, server["spec"].get("replicas") or 1)
+            _start(apps, server["spec"].get("replicas") or count)
     say("the NameNode starts")
+    return count
 
 
-def leave_safe_mode(connect: Callable[[], NameNode]) -> None:
-    """Wait until the NameNode takes files. connect: to its pod, which may not be there yet.
+def leave_safe_mode(connect: Callable[[], NameNode], count: int) -> None:
+    """Wait until as many NameNodes take files. connect: to their pods, which may not be there yet.
 
-    Blocks that are newer than the metadata keep it in safe mode, in case that the metadata was the wrong one.
+    Blocks that are newer than the metadata keep them in safe mode, in case that the metadata was the wrong one.
     """
 
     def left() -> bool:
         try:
             namenode = connect()
-            reason = namenode.safe_mode()
-            if "generation stamps in future" in reason:
+            reasons = [namenode.safe_mode(each) for each in namenode.pods]
+            if any("generation stamps in future" in reason for reason in reasons):
                 namenode.must("hdfs", "dfsadmin", "-safemode", "forceExit")
         except HdfsCommandError:
             return False
-        return not reason
+        return len(reasons) >= count and not any(reasons)
 
     _wait(left, "the NameNode is out of safe mode")
 
 
-def pod(server: dict[str, Any]) -> dict[str, Any]:
-    """A pod with the NameNode's volume, image and rights that waits; `server`: the NameNode's StatefulSet."""
+def pod(server: dict[str, Any], number: int = 0) -> dict[str, Any]:
+    """A pod with a NameNode's volume, container and rights that waits; `server`: the NameNode's StatefulSet."""
     spec = server["spec"]["template"]["spec"]
     container = next(each for each in spec["containers"] if each["name"] == "namenode")
     kept = ("nodeSelector", "tolerations", "securityContext", "serviceAccountName", "priorityClassName")
+    own = ("image", "env", "resources", "securityContext", "volumeMounts")
+    claim = {"name": "data", "persistentVolumeClaim": {"claimName": f"data-{NAMENODE}-{number}"}}
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": POD},
         "spec": {
             **{key: spec[key] for key in kept if key in spec},
+            "hostname": f"{NAMENODE}-{number}",  # the image's `hdfs` knows by it which one it is
             "automountServiceAccountToken": False,
             "restartPolicy": "Never",
             "containers": [
                 {
                     "name": "namenode",
-                    "image": container["image"],
                     "args": ["sleep", "3600"],
-                    "securityContext": container["securityContext"],
-                    "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "128Mi"}},
-                    "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                    **{key: container[key] for key in own if key in container},
                 }
             ],
-            "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": f"data-{NAMENODE}-0"}}],
+            "volumes": [*spec.get("volumes", []), claim],
         },
     }
 
@@ -126,21 +131,29 @@ def _content(file: Path) -> bytes:
     raise RestoreError(f"{file} has no name/current/VERSION, so save-metadata did not write it; nothing was touched")
 
 
-def _unpack(api: kubernetes.client.ApiClient, content: bytes) -> None:
+def script(length: int, then: str) -> str:
+    """Puts the metadata onto the volume, from a tar file in base64 on standard input. length: of the text.
+
+    then: what is to be run with it; where that fails, what was there is put back.
+    """
+    return (
+        "set -euo pipefail; rm -rf /data/restored; mkdir /data/restored; "
+        f"head -c {length} | base64 -d | tar -x -C /data/restored; test -e /data/restored/name/current/VERSION; "
+        'old="/data/name.$(date +%s)"; [[ ! -e /data/name ]] || mv /data/name "$old"; '
+        "mv /data/restored/name /data/name; rmdir /data/restored; "
+        f'{then} </dev/null || {{ rm -rf /data/name; [[ ! -e "$old" ]] || mv "$old" /data/name; exit 1; }}'
+    )
+
+
+def _unpack(api: kubernetes.client.ApiClient, content: bytes, then: str) -> None:
     """The stream has no end of input, so the length is told."""
     text = base64.b64encode(content).decode()
-    script = (
-        "set -euo pipefail; rm -rf /data/restored; mkdir /data/restored; "
-        f"head -c {len(text)} | base64 -d | tar -x -C /data/restored; test -e /data/restored/name/current/VERSION; "
-        '[[ ! -e /data/name ]] || mv /data/name "/data/name.$(date +%s)"; '
-        "mv /data/restored/name /data/name; rmdir /data/restored"
-    )
     session = stream(
         # A stream takes its client over, so that it is good for nothing else.
         kubernetes.client.CoreV1Api(kubernetes.client.ApiClient(api.configuration)).connect_get_namespaced_pod_exec,
         POD,
         naming.PLATFORM_NAMESPACE,
-        command=["bash", "-c", script],
+        command=["bash", "-c", script(len(text), then)],
         stdin=True,
         stdout=True,
         stderr=True,

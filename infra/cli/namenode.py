@@ -82,13 +82,13 @@ class NameNode:
         live = json.loads(self._figures()["LiveNodes"])
         return {name.split(".")[0]: node["adminState"] for name, node in live.items()}
 
-    def safe_mode(self) -> str:
+    def safe_mode(self, pod: str = "") -> str:
         """Why it is in safe mode; empty if it is not."""
-        return self._figures()["Safemode"]
+        return self._figures(pod)["Safemode"]
 
-    def _figures(self) -> dict[str, str]:
+    def _figures(self, pod: str = "") -> dict[str, str]:
         url = f"http://127.0.0.1:{NAMENODE_PORTS['http']}/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo"
-        beans: list[dict[str, str]] = json.loads(self.must("curl", "--silent", "--fail", url))["beans"]
+        beans: list[dict[str, str]] = json.loads(self.must("curl", "--silent", "--fail", url, pod=pod))["beans"]
         if not beans:
             raise HdfsCommandError("the NameNode is still reading its metadata; try again in a moment")
         return beans[0]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import io
 import json
+import subprocess
 import tarfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +20,12 @@ from infra import naming
 from infra.cli import hdfs_restore
 from infra.cli.hdfs_restore import RestoreError
 from infra.services import hdfs_pods
-from infra.services.hdfs_config import NAMENODE
+from infra.services.hdfs_config import HIGH_AVAILABILITY, NAMENODE
 from infra.services.placement import Placement
 from infra.settings import model
 
 ONE = model.Hdfs(datanodes=3, replication=3, volume_gib=500, namenode_volume_gib=20, high_availability=False)
+PAIR = dataclasses.replace(ONE, high_availability=True)
 PLACEMENT = Placement(naming.node_labels(naming.SYSTEM_POOL), naming.SYSTEM_TAINTS)
 
 
@@ -38,10 +41,19 @@ class Cluster:
         self.fails: dict[str, int] = {}
         self.stuck = False
         self.said: list[str] = []
+        self.mounted: dict[str, Any] = {}
+        self.unpacked: list[tuple[str, str, str]] = []
 
     def _may(self, call: str) -> None:
         if call in self.fails:
             raise ApiException(status=self.fails[call], reason=call)
+
+    def unpack(self, then: str) -> None:
+        self._may("unpack")
+        (claim,) = [
+            each["persistentVolumeClaim"]["claimName"] for each in self.mounted["volumes"] if "persistent" in str(each)
+        ]
+        self.unpacked.append((claim, self.mounted["hostname"], then))
 
     def read_namespaced_stateful_set(self, name: str, namespace: str) -> Any:
         text = json.dumps({"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": self.spec})
@@ -51,13 +63,14 @@ class Cluster:
         self._may("start" if body["spec"]["replicas"] else "stop")
         self.replicas = body["spec"]["replicas"]
         if not self.stuck:
-            self.pods -= {f"{NAMENODE}-0"}
+            self.pods = {each for each in self.pods if not each.startswith(NAMENODE)}
 
     def create_namespaced_pod(self, namespace: str, body: Any) -> None:
         self._may("create")
         assert body["metadata"]["name"] not in self.pods
         assert not self.replicas, "two pods would write to one volume"
         self.pods.add(body["metadata"]["name"])
+        self.mounted = body["spec"]
 
     def delete_namespaced_pod(self, name: str, namespace: str, grace_period_seconds: int) -> None:
         self._may("delete")
@@ -78,7 +91,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
 def stand_in(monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> Cluster:
     for api in ("CoreV1Api", "AppsV1Api"):
         monkeypatch.setattr(kubernetes.client, api, lambda _: cluster)
-    monkeypatch.setattr(hdfs_restore, "_unpack", lambda api, content: cluster._may("unpack"))
+    monkeypatch.setattr(hdfs_restore, "_unpack", lambda api, content, then: cluster.unpack(then))
     monkeypatch.setattr(hdfs_restore, "_SECONDS", 0.0)
     return cluster
 
@@ -94,14 +107,19 @@ def archive(file: Path, name: str) -> Path:
     return file
 
 
-def restore(cluster: Cluster, file: Path) -> None:
-    hdfs_restore.restore(file, kubernetes.client.ApiClient(), cluster.said.append)
+def restore(cluster: Cluster, file: Path) -> int:
+    return hdfs_restore.restore(file, kubernetes.client.ApiClient(), cluster.said.append)
 
 
 def test_the_namenode_is_stopped_while_its_volume_is_written_and_started_again(cluster: Cluster, saved: Path) -> None:
-    restore(cluster, saved)
+    assert restore(cluster, saved) == 1
     assert (cluster.replicas, hdfs_restore.POD in cluster.pods) == (1, False)
-    assert cluster.said == ["the NameNode stops", f"{saved} goes onto its volume", "the NameNode starts"]
+    assert cluster.said == [
+        "the NameNode stops",
+        f"{saved} goes onto the volume of {NAMENODE}-0",
+        "the NameNode starts",
+    ]
+    assert cluster.unpacked == [(f"data-{NAMENODE}-0", f"{NAMENODE}-0", "true")]
 
 
 @pytest.mark.parametrize("call", ["stop", "create", "unpack", "delete"])
@@ -136,13 +154,55 @@ def test_what_a_restore_left_behind_that_was_killed_is_no_hindrance(
 
 
 @pytest.mark.parametrize("replicas", [2, 0])
-def test_high_availability_is_refused_also_while_its_namenodes_are_stopped(
+def test_with_high_availability_both_volumes_are_written_and_the_journal_begins_anew(
     monkeypatch: pytest.MonkeyPatch, saved: Path, replicas: int
 ) -> None:
-    cluster = stand_in(monkeypatch, Cluster(dataclasses.replace(ONE, high_availability=True), replicas))
-    with pytest.raises(RestoreError, match="nothing was touched"):
+    """The number of replicas says nothing of it: a NameNode that was stopped has none."""
+    cluster = stand_in(monkeypatch, Cluster(PAIR, replicas))
+    assert restore(cluster, saved) == 2
+    assert cluster.unpacked == [
+        (f"data-{NAMENODE}-1", f"{NAMENODE}-1", "true"),
+        (f"data-{NAMENODE}-0", f"{NAMENODE}-0", hdfs_restore.NEW_JOURNAL),
+    ]
+    assert {"name": HIGH_AVAILABILITY, "value": "true"} in cluster.mounted["containers"][0]["env"]
+    assert (cluster.replicas, cluster.pods) == (2, set())
+
+
+@pytest.mark.parametrize("call", ["stop", "create", "unpack", "delete"])
+def test_whatever_is_refused_both_namenodes_run_again(monkeypatch: pytest.MonkeyPatch, saved: Path, call: str) -> None:
+    cluster = stand_in(monkeypatch, Cluster(PAIR))
+    cluster.fails[call] = 403
+    with pytest.raises(ApiException):
         restore(cluster, saved)
-    assert (cluster.replicas, cluster.said) == (replicas, [])
+    assert cluster.replicas == 2
+
+
+class TwoNameNodes:
+    """Stands in for NameNode: reasons for safe mode by pod, and whether somebody forced them out of it."""
+
+    def __init__(self, reasons: dict[str, str]) -> None:
+        self.reasons = reasons
+        self.pods = list(reasons)
+
+    def safe_mode(self, pod: str) -> str:
+        return self.reasons[pod]
+
+    def must(self, *command: str) -> str:
+        assert command == ("hdfs", "dfsadmin", "-safemode", "forceExit")
+        self.reasons = dict.fromkeys(self.reasons, "")
+        return ""
+
+
+def test_every_namenode_is_out_of_safe_mode_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hdfs_restore, "_SECONDS", 0.0)
+    late = "Safe mode is ON. Name node detected blocks with generation stamps in future."
+    pair: Any = TwoNameNodes({"0": "", "1": late})
+    with pytest.raises(RestoreError):  # it is asked once, and was not out then
+        hdfs_restore.leave_safe_mode(lambda: pair, 2)
+    hdfs_restore.leave_safe_mode(lambda: pair, 2)
+    alone: Any = TwoNameNodes({"0": ""})
+    with pytest.raises(RestoreError):
+        hdfs_restore.leave_safe_mode(lambda: alone, 2)
 
 
 @pytest.mark.parametrize("name", ["name/current/fsimage", ""])
@@ -152,3 +212,20 @@ def test_a_file_that_save_metadata_did_not_write_stops_nothing(cluster: Cluster,
     with pytest.raises(RestoreError, match="nothing was touched"):
         restore(cluster, file)
     assert (cluster.replicas, cluster.said) == (1, [])
+
+
+@pytest.mark.parametrize(("then", "kept"), [("true", True), ("false", False)])
+def test_metadata_is_replaced_whole_and_what_was_there_is_kept_or_put_back(
+    tmp_path: Path, saved: Path, then: str, kept: bool
+) -> None:
+    (volume := tmp_path / "volume").mkdir()
+    (volume / "name").mkdir()
+    (volume / "name" / "before").touch()
+    text = base64.b64encode(saved.read_bytes())
+    command = hdfs_restore.script(len(text), then).replace("/data", str(volume))
+    done = subprocess.run(["bash", "-c", command], input=text + b"more that the stream may bring", check=False)
+    assert (done.returncode == 0) is kept
+    new, old = volume / "name" / "current" / "VERSION", "name.*/before" if kept else "name/before"
+    assert new.exists() is kept
+    assert len(list(volume.glob(old))) == 1
+    assert len(list(volume.iterdir())) == (2 if kept else 1)

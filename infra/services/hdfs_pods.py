@@ -127,7 +127,7 @@ def stateful_set(server: Server, hdfs: Hdfs, image: Image, placement: Placement,
         {
             "serviceAccountName": SERVICE_ACCOUNT,
             "terminationGracePeriodSeconds": server.grace_seconds,
-            **({"affinity": _apart(server.name)} if server.apart else {}),
+            **(_apart(server.name) if server.apart else {}),
         },
     )
     if hdfs.high_availability:
@@ -250,9 +250,23 @@ def _probes(ready: str, port: int, start_seconds: int) -> dict[str, Any]:
 
 
 def _apart(name: str) -> dict[str, Any]:
-    """Required: two on one machine are lost with it at once, which is what replicas are there against."""
-    term = {"labelSelector": {"matchLabels": labels(name)}, "topologyKey": "kubernetes.io/hostname"}
-    return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    """Required: two on one machine are lost with it at once, which is what replicas are there against.
+
+    Zones are wished for only. A pod must come back to the zone where its volume is, whatever stands there by then, and
+    nodes of a cluster with one zone need not say which.
+    """
+    alike = {"labelSelector": {"matchLabels": labels(name)}}
+    term = {**alike, "topologyKey": "kubernetes.io/hostname"}
+    zones = {
+        **alike,
+        "topologyKey": "topology.kubernetes.io/zone",
+        "maxSkew": 1,
+        "whenUnsatisfiable": "ScheduleAnyway",
+    }
+    return {
+        "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}},
+        "topologySpreadConstraints": [zones],
+    }
 
 
 def _digest(hdfs: Hdfs) -> str:

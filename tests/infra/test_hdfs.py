@@ -126,6 +126,20 @@ def test_what_replicas_are_for_is_not_on_one_machine_and_drained_one_at_a_time(s
 
 
 @both
+def test_what_replicas_are_for_is_spread_over_zones_and_waits_for_none(settings: model.Hdfs) -> None:
+    """A pod whose volume is in a zone has to come back to it, however many are there."""
+    for key, each in made(settings).items():
+        if key.startswith("StatefulSet") and each["spec"]["replicas"] > 1:
+            (spread,) = each["spec"]["template"]["spec"]["topologySpreadConstraints"]
+            assert spread == {
+                "labelSelector": {"matchLabels": each["spec"]["selector"]["matchLabels"]},
+                "topologyKey": "topology.kubernetes.io/zone",
+                "maxSkew": 1,
+                "whenUnsatisfiable": "ScheduleAnyway",
+            }
+
+
+@both
 def test_pods_have_names_before_they_are_ready_and_no_address_hides_theirs(settings: model.Hdfs) -> None:
     objects = made(settings)
     for key, each in objects.items():

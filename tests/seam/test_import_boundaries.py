@@ -39,6 +39,7 @@ PURE = [
     "spark_application",
     "history",
     "rightsize",
+    "running",
     "overrides",
     "budget",
     "estimate",

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import signal
 import subprocess
 import tarfile
@@ -38,12 +39,17 @@ class Hdfs:
         self.files: WebHdfs = lake.hdfs(local.cloud)
         self.wait_until: Callable[..., Any] = local.wait_until
 
-    def write(self, path: str, seed: int) -> str:
-        """Write a random file of several blocks; its checksum."""
+    def write(self, path: str, seed: int, only_on: str = "") -> str:
+        """Write a random file of several blocks; its checksum. only_on: the one DataNode that gets it; else all do."""
         content = random.Random(seed).randbytes(SIZE)  # noqa: S311 - to be written and read, not to be kept secret
-        parameters = {"blocksize": str(BLOCK_BYTES)}
-        where = self.files._namenode("PUT", path, "CREATE", overwrite="true", noredirect="true", **parameters)
-        self.files._datanode("PUT", where["Location"], content)
+        parameters = {"blocksize": str(BLOCK_BYTES)} | ({"replication": "1"} if only_on else {})
+
+        def place() -> str:
+            """Where the NameNode says to write: some DataNode, which keeps the first copy itself."""
+            told = self.files._namenode("PUT", path, "CREATE", overwrite="true", noredirect="true", **parameters)
+            return str(told["Location"]) if only_on in told["Location"] else ""
+
+        self.files._datanode("PUT", self.wait_until(place, 30, f"a write to {only_on or 'any DataNode'}"), content)
         return hashlib.sha256(content).hexdigest()
 
     def checksum(self, path: str) -> str:
@@ -86,6 +92,31 @@ class Hdfs:
     def delete(self, pod: str) -> None:
         """Delete a pod at once, without a chance to say good-bye."""
         self.local.api.delete_namespaced_pod(pod, NAMESPACE, grace_period_seconds=0)
+
+    def scale(self, datanodes: int) -> None:
+        """As many DataNodes as this, as a deployment would have it; waits until the others are gone or back."""
+        apps = kubernetes.client.AppsV1Api(self.local.api.api_client)
+        apps.patch_namespaced_stateful_set_scale("hdfs-datanode", NAMESPACE, {"spec": {"replicas": datanodes}})
+
+        def there() -> bool:
+            return [bool(self.uid(pod)) for pod in DATANODES] == [place < datanodes for place in range(len(DATANODES))]
+
+        self.wait_until(there, 120, f"there are {datanodes} DataNodes")
+
+    def replicate(self, copies: int) -> None:
+        """As many copies of every file, and what `tidepool hdfs decommission` takes for as many as are wanted."""
+        maps, name = self.local.api, "hdfs-config"
+        data = dict(maps.read_namespaced_config_map(name, NAMESPACE).data)
+        data["hdfs-site.xml"], changed = re.subn(
+            r"(<name>dfs.replication</name><value>)\d+", rf"\g<1>{copies}", data["hdfs-site.xml"]
+        )
+        assert changed == 1
+        maps.patch_namespaced_config_map(name, NAMESPACE, {"data": data})
+        namenode = NameNode(self.local.cloud.kubeconfig, None)
+        namenode.must("hdfs", "dfs", "-setrep", "-R", str(copies), "/")
+        asked = ("hdfs", "getconf", "-confKey", "dfs.replication")
+        # The kubelet brings a changed ConfigMap into a pod that runs within a minute or two.
+        self.wait_until(lambda: namenode.must(*asked).strip() == str(copies), 180, "the NameNode's pod has the change")
 
     def kill(self, pod: str, server: str) -> None:
         """kill -9 the server's process itself."""
@@ -204,6 +235,32 @@ def test_a_datanode_that_replicas_need_is_not_decommissioned(hdfs: Hdfs) -> None
     unknown = hdfs.command("decommission", "hdfs-datanode-7")
     assert unknown.returncode == 1
     assert "there are hdfs-datanode-0, hdfs-datanode-1" in unknown.stderr
+
+
+def test_a_datanode_that_was_decommissioned_goes_without_a_byte_and_comes_back(hdfs: Hdfs) -> None:
+    path, leaving = f"{hdfs.local.folder.path}/moved", DATANODES[1]
+    try:
+        hdfs.replicate(1)
+        written = hdfs.write(path, seed=9, only_on=leaving)
+        left = hdfs.command("decommission", leaving)
+        assert left.returncode == 0, left.stdout + left.stderr
+        assert left.stdout.splitlines()[-1] == f"{leaving}: Decommissioned"
+
+        hdfs.scale(1)
+        assert hdfs.reads(path) == written, "the other one has what was only there"
+        checked = hdfs.command("fsck", path)
+        assert (checked.returncode, "is HEALTHY" in checked.stdout) == (0, True), checked.stdout + checked.stderr
+
+        hdfs.scale(2)
+        back = hdfs.command("decommission", leaving, "--undo")
+        assert back.returncode == 0, back.stdout + back.stderr
+        assert back.stdout.splitlines()[-1] == f"{leaving}: In Service"
+    finally:
+        hdfs.scale(2)
+        hdfs.command("decommission", leaving, "--undo")
+        hdfs.replicate(2)
+    hdfs.well()
+    assert hdfs.checksum(path) == written
 
 
 def test_a_file_that_is_not_there_is_said(hdfs: Hdfs) -> None:

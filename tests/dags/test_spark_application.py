@@ -342,6 +342,19 @@ def test_a_task_that_is_killed_leaves_no_application(operator: SparkOperator) ->
     assert (operator.there, operator.kubernetes.pods) == ({}, {})
 
 
+def test_a_task_whose_author_keeps_what_is_killed_keeps_the_application_and_its_driver(operator: SparkOperator) -> None:
+    job = task(operator, on_kill_action="keep_pod", on_finish_action="keep_pod")
+
+    def killed(name: str) -> None:
+        job.on_kill()
+        assert len(operator.there) == len(operator.kubernetes.pods) == 1
+        operator.kubernetes.end(name, "Succeeded")
+
+    operator.kubernetes.script = killed
+    assert failed(job).cause is Cause.CANCELLED
+    assert len(operator.there) == len(operator.kubernetes.pods) == 1
+
+
 def test_the_spark_version_that_the_spark_operator_is_told_is_the_images() -> None:
     assert spark_application.SPARK_VERSION == versions.SPARK
 

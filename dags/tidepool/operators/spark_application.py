@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+from airflow.providers.cncf.kubernetes.utils.pod_manager import OnKillAction
 from kubernetes.client import ApiClient, CustomObjectsApi, V1Pod
 
 from tidepool import capacity as capacity_document
@@ -45,11 +46,11 @@ class SparkApplicationOperator(SparkClusterOperator):
         return super().get_or_create_pod(pod_request_obj, context)
 
     def on_kill(self) -> None:
-        """Delete the driver's pod and its application, unless a later attempt has taken them over."""
+        """Delete the driver's pod and its application, unless a later attempt has taken them over or they are kept."""
         pod = self.pod
         held = pod is not None and reattach.is_held_by_later_attempt(self.client, pod, self._attempt)
         super().on_kill()
-        if pod is not None and not held:
+        if pod is not None and not held and self.on_kill_action is not OnKillAction.KEEP_POD:
             self.pod_manager.delete_pod(pod)
 
     def _application_of(self, pod: V1Pod) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from infra.cli.options import JsonOption
+from infra.cli.tables import FittedTable, figure, name
 from infra.local import cloud
 from infra.local.errors import LocalError
 from infra.local.kube import core_api
@@ -109,12 +109,9 @@ def _missed(name: str, values: list[float]) -> bool:
 
 
 def _show(figures: dict[str, list[float]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("seconds")
-    for column in ("min", "median", "max", "target"):
-        table.add_column(column, justify="right")
-    for name, values in figures.items():
+    table = FittedTable(name("seconds"), figure("min", 2), figure("median"), figure("max", 1), figure("target"))
+    for what, values in figures.items():
         spread: list[Any] = [min(values), statistics.median(values), max(values)] if values else []
-        target = f"<= {TARGETS[name]:.0f}" if name in TARGETS else ""
-        table.add_row(name, *(f"{value:.1f}" for value in spread), target)
+        target = f"<= {TARGETS[what]:.0f}" if what in TARGETS else ""
+        table.add_row(what, *(f"{value:.1f}" for value in spread), target)
     Console(highlight=False).print(table)

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from infra.cli.options import JsonOption
+from infra.cli.tables import FittedTable, figure, name
 from infra.local import keeper_scale
 from infra.local.errors import LocalError
 from infra.local.keeper_scale import Figures, Scale
@@ -72,10 +72,7 @@ def problems(figures: Figures) -> list[str]:
 
 def _show(figures: Figures) -> None:
     told = figures.as_dict()
-    table = Table(box=None, pad_edge=False)
-    table.add_column("seconds from the change to its event")
-    for column in ("median", "p99", "max"):
-        table.add_column(column, justify="right")
+    table = FittedTable(name("seconds from the change to its event"), *map(figure, ("median", "p99", "max")))
     for kind, lag in told["lag_seconds"].items():
         table.add_row(kind, *(f"{lag[column]:.2f}" for column in ("median", "p99", "max")))
     console = Console(highlight=False)

@@ -16,7 +16,7 @@ from infra.cli import dag_pods
 from infra.cli.check import stack_file
 from infra.cli.options import JsonOption, StackOption
 from infra.cli.ratios import ratio
-from infra.cli.view import plain_table
+from infra.cli.tables import FittedTable, figure, name
 from infra.local.airflow_process import PRELOADED
 from infra.local.progress import Progress
 from tidepool import capacity, spark_conf
@@ -78,7 +78,7 @@ def parse(
             json.dumps({"operators": operators, "target": TARGET, "ratios": told, "cpu_seconds": figures}, indent=2)
         )
     else:
-        table = plain_table(f"{operators} of", "CPU s", "min", "max", "times", right=("CPU s", "min", "max", "times"))
+        table = FittedTable(name(f"{operators:,} of"), *map(figure, ("CPU s", "min", "max", "times")))
         for kind, seconds in figures.items():
             spread = (statistics.median(seconds), min(seconds), max(seconds))
             table.add_row(kind, *(f"{each:.2f}" for each in spread), str(ratios.get(kind, "")))

@@ -15,7 +15,7 @@ from rich.console import Console
 from infra.cli import dag_pods
 from infra.cli.options import JsonOption
 from infra.cli.ratios import ratio
-from infra.cli.view import plain_table
+from infra.cli.tables import FittedTable, figure, figures, name
 from infra.local import cloud, lake, tpch
 from infra.local.errors import LocalError
 from infra.local.progress import Progress
@@ -106,7 +106,7 @@ def _show(runs: Mapping[str, Sequence[Run]]) -> None:
     """Medians in seconds, and for what is compared how many times the host's, or else the first mode's."""
     base = HOST if HOST in runs else next(iter(runs))
     compared = [f"{name}, times" for name in _COMPARED]
-    table = plain_table("seconds, median", *_FIGURES, *compared, right=(*_FIGURES, *compared))
+    table = FittedTable(name("seconds, median"), *figures(*_FIGURES), *map(figure, compared))
     for mode, each in runs.items():
         medians = [f"{statistics.median(take(run) for run in each):.1f}" for take in _FIGURES.values()]
         times = [
@@ -114,4 +114,4 @@ def _show(runs: Mapping[str, Sequence[Run]]) -> None:
             for take in (_FIGURES[name] for name in _COMPARED)
         ]
         table.add_row(MODES[mode], *medians, *times)
-    Console(highlight=False, width=120).print(table)
+    Console(highlight=False).print(table)

@@ -1,64 +1,58 @@
-"""A cost report as a table that fits the terminal, and what is to be said about it."""
+"""A cost report as a table, and what is to be said about it."""
 
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from infra.cli import moments
+from infra.cli import moments, words
+from infra.cli.tables import Column, FittedTable, figure, name, word
+from infra.cli.words import counted
 from tidepool.ledger.attribution import CATEGORIES, Amount, Billing
 from tidepool.report.costs import GROUPS, By, Costs, Row, plain
 
 _MANY_SECONDS = 36_000
-_TITLES = {"unattributed": "unknown"}
-_SHORTEST_NAME = 4
-_FEWEST_FOR_NAMES = 20
-_GAP = "  "
+_RANKS = {"job": 3, "idle": 4, "system": 5, "unattributed": 6, "boot": 7, "pull": 8}
+"""Of the categories' columns: small ones go before large ones where there is no room for all."""
 
 
 def show(costs: Costs, console: Console, limit: int) -> None:
     """Print the table and the sentences below it. `limit`: most rows; the others are one row together."""
-    console.print(table(costs, limit, console.width))
+    console.print(table(costs, limit))
     console.print()
     for line in notes(costs):
         console.print(line, highlight=False, markup=False)
 
 
-def table(costs: Costs, limit: int, width: int) -> Table:
-    """A line a row, what is nobody's, and the sum; categories that nothing belongs to have no column.
-
-    Figures are whole; names share what they leave, and where that is little, shares and pods have no column.
-    """
+def table(costs: Costs, limit: int) -> FittedTable:
+    """A line a row, what is nobody's, and the sum; categories that nothing belongs to have no column."""
     unit = _unit(costs)
     used = [category for category in CATEGORIES if costs.total.amounts[category].held]
-    names = ("job", "try") if costs.by == "job" else GROUPS[costs.by]
+    names = _name_columns(costs.by)
     blank = [""] * (len(names) - 1)
-    lines = [[*_names(row, costs.by), *_line(row, costs, used, unit)] for row in costs.rows[:limit]]
+    made = FittedTable(
+        *names,
+        figure("pods", 9),
+        *(figure(category, _RANKS[category]) for category in used),
+        figure("all", 2),
+        figure("USD"),
+        figure("share", 10),
+    )
+    for row in costs.rows[:limit]:
+        made.add_row(*_names(row, costs.by), *_line(row, costs, used, unit))
     if rest := costs.rows[limit:]:
-        lines.append([f"({len(rest)} more)", *blank, *_line(_together(rest), costs, used, unit)])
+        made.add_row(f"({len(rest):,} more)", *blank, *_line(_together(rest), costs, used, unit))
     if costs.nobody.total.held:
-        lines.append(["(nobody's)", *blank, "", *_line(costs.nobody, costs, used, unit)[1:]])
-    lines.append(["all", *blank, *_line(costs.total, costs, used, unit)])
-
-    titles = [*names, "pods", *(_TITLES.get(category, category) for category in used), "all", "USD", "share"]
-    for spare in ("share", "pods", ""):
-        widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
-        left = width - sum(widths[len(names) :]) - len(_GAP) * (len(widths) - 1)
-        if spare and left < min(sum(widths[: len(names)]), _FEWEST_FOR_NAMES):
-            index = titles.index(spare)
-            for line in (titles, *lines):
-                del line[index]
-    made = Table(box=None, pad_edge=False, padding=(0, len(_GAP), 0, 0), header_style="bold")
-    for title, wide in zip(names, _fitted(widths[: len(names)], left), strict=True):
-        made.add_column(title, no_wrap=True, overflow="ellipsis", width=wide)
-    for title, wide in zip(titles[len(names) :], widths[len(names) :], strict=True):
-        made.add_column(title, justify="right", no_wrap=True, min_width=wide)
-    for line in lines:
-        if line is lines[-1]:
-            made.add_section()
-        made.add_row(*map(Text, line), style="bold" if line is lines[-1] else "")
+        made.add_row("(nobody's)", *blank, "", *_line(costs.nobody, costs, used, unit)[1:])
+    made.add_sum("all", *blank, *_line(costs.total, costs, used, unit))
     return made
+
+
+def _name_columns(by: By) -> list[Column]:
+    if by == "job":
+        return [name("job"), figure("try", 1)]
+    if by == "day":
+        return [word("day")]
+    return [name(each, least=20 if len(GROUPS[by]) == 1 else 12) for each in GROUPS[by]]
 
 
 def _unit(costs: Costs) -> int:
@@ -70,21 +64,13 @@ def _names(row: Row, by: By) -> list[str]:
     if by == "job":
         dag, task, _, attempt, pod = map(plain, row.name)
         return [f"{dag}.{task}" if dag else pod, "" if attempt == "0" else attempt]
-    return [plain(each) or f"(no {name})" for each, name in zip(row.name, GROUPS[by], strict=True)]
-
-
-def _fitted(widths: list[int], left: int) -> list[int]:
-    """Widths that fit into what is left: the longest ones give way first."""
-    fitted = list(widths)
-    while sum(fitted) > left and max(fitted) > _SHORTEST_NAME:
-        fitted[fitted.index(max(fitted))] -= 1
-    return fitted
+    return [plain(each) or f"(no {group})" for each, group in zip(row.name, GROUPS[by], strict=True)]
 
 
 def _line(row: Row, costs: Costs, used: list[str], unit: int) -> list[str]:
     total = row.total
     times = [_figure(row.amounts[category].seconds, unit) for category in used]
-    return [str(row.pods), *times, _figure(total.seconds, unit), usd(total), _share(total, costs)]
+    return [f"{row.pods:,}", *times, _figure(total.seconds, unit), _usd(total), _share(total, costs)]
 
 
 def _together(rows: tuple[Row, ...]) -> Row:
@@ -102,8 +88,8 @@ def notes(costs: Costs) -> list[str]:
     bill, machines = costs.bill, costs.total.machines
     unit = "hours" if _unit(costs) == 3600 else "seconds"
     said = [
-        f"{machines} machine{'' if machines == 1 else 's'} from {moments.shown(costs.since)} to "
-        f"{moments.shown(costs.until)}: {bill.seconds:,.1f} machine-seconds, {usd(bill)} USD.",
+        f"{counted(machines, 'machine')} from {moments.shown(costs.since)} to "
+        f"{moments.shown(costs.until)}: {bill.seconds:,.1f} machine-seconds, {_usd(bill)} USD.",
         f"Times are {unit} of machines. The parts add up to it: difference {costs.difference:.4%}.",
     ]
     if costs.unpriced:
@@ -115,16 +101,15 @@ def notes(costs: Costs) -> list[str]:
             "Give a price list with --prices."
         )
     if costs.off_the_books:
-        said.append(f"{costs.off_the_books} pods ran on machines of which no event tells: their time is in no bill.")
+        said.append(
+            f"No event tells of the machines of {counted(costs.off_the_books, 'pod')}: that time is in no bill."
+        )
     return [*said, _billing(costs.billing)]
 
 
-def usd(amount: Amount) -> str:
+def _usd(amount: Amount) -> str:
     """Money for people; `unknown` where no part has a price, `?` after it where some part has none."""
-    value = amount.usd
-    if value is None:
-        return "unknown"
-    return (f"{value:,.2f}" if value >= 1 else f"{value:.5f}") + ("?" if amount.unpriced else "")
+    return words.usd(amount.usd) + ("?" if amount.usd is not None and amount.unpriced else "")
 
 
 def _billing(billing: Billing) -> str:

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 
 from infra.cli.options import JsonOption
-from infra.cli.view import plain_table
+from infra.cli.tables import FittedTable, figure, figures, name
 from infra.local.progress import Progress
 from tidepool.deadlines import comparison, scenarios, traces
 from tidepool.deadlines.comparison import Row, Target
@@ -83,10 +83,9 @@ def _document(compared: Compared, found: Sequence[Target], seed: int, spot_price
 
 def _show(compared: Compared, found: Sequence[Target]) -> None:
     console = Console(highlight=False)
-    columns = ("policy", "met", "cost", "5-95 %", "reclaims", "on spot")
     for scenario, rows in compared:
         console.print(f"{scenario.label} ({rows[0].jobs} jobs; spot is there {scenario.trace.share:.0%} of the time)")
-        table = plain_table(*columns, right=columns[1:])
+        table = FittedTable(name("policy"), figure("met"), figure("cost"), *figures("5-95 %", "reclaims", "on spot"))
         for row in rows:
             spread = f"{row.low:.2f}-{row.high:.2f}"
             table.add_row(

@@ -18,10 +18,10 @@ from infra import contract, settings
 from infra.cli import dag_pods, ledgers, moments
 from infra.cli.check import stack_file
 from infra.cli.explain import ExplainError, no_dag
-from infra.cli.jobs_view import usd
 from infra.cli.ledgers import DatabaseOption, EventsOption, LedgerError
 from infra.cli.options import DagsOption, JsonOption, StackOption
-from infra.cli.view import plain_table
+from infra.cli.tables import FittedTable, figure, name
+from infra.cli.words import usd
 from infra.local import aws
 from infra.local.paths import REPOSITORY
 from infra.settings.model import AwsCloud, Settings
@@ -134,8 +134,15 @@ def _idle_seconds(environment: Settings) -> float:
 
 
 def _show(found: Estimate, missing: str, console: Console) -> None:
-    columns = ("task", "P50", "P90", "USD P50", "USD P90", "critical", "on")
-    table = plain_table(*columns, right=columns[1:6])
+    table = FittedTable(
+        name("task"),
+        figure("P50", 1),
+        figure("P90", 3),
+        figure("USD P50"),
+        figure("USD P90", 2),
+        figure("critical", 5),
+        name("on", 4, 15),
+    )
     reasons: dict[str, list[str]] = {}
     for task in found.tasks:
         reasons.setdefault(f"{task.basis} ({task.why})", []).append(plain(task.task))

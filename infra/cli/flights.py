@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from infra.cli.view import plain_table
+from infra.cli.tables import FittedTable, figure, name, word
 from infra.local import lake
 from infra.local.state import Cloud
 
@@ -26,8 +26,8 @@ def show(results: dict[str, Any], console: Console) -> None:
     rows, model = results["delays"], results["model"]
     console.print("\n[bold]The flights of New York in 2013[/bold], the latest arrivals first. Minutes of delay:")
     console.print("the means, and what nine of ten arrivals stayed below")
-    numbers = ("flights", "departed", "arrived", "9 of 10", "cancelled")
-    table = plain_table("airline", "from", *numbers, right=numbers)
+    ranks = {"flights": 1, "departed": 3, "arrived": 0, "9 of 10": 4, "cancelled": 2}
+    table = FittedTable(name("airline"), word("from"), *(figure(*each) for each in ranks.items()))
     for row in rows[:_ROWS]:
         table.add_row(
             row["name"],

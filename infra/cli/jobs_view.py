@@ -1,32 +1,41 @@
-"""Tables of jobs that fit the terminal, and what to change in words."""
+"""Jobs as tables, and what to change in words."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from infra.cli.tables import FittedTable, figure, figures, name
+from infra.cli.words import counted, usd
 from tidepool.explain import duration
 from tidepool.overrides import Override
 from tidepool.report.costs import plain
 from tidepool.report.tasks import Slow, Waste
 from tidepool.rightsize import Advice
 
-_LONGEST_NAME = 32
-
 
 def slow(rows: Sequence[Slow], console: Console) -> None:
     """Print one line a job, the one that took most time in all first."""
-    table = _table("job", "runs", "failed", "P50", "P90", "longest", "waited", "in all", "USD", "trend")
+    table = FittedTable(
+        name("job"),
+        figure("runs", 4),
+        figure("failed", 6),
+        figure("P50", 3),
+        figure("P90", 5),
+        figure("longest", 8),
+        figure("waited", 7),
+        figure("in all"),
+        figure("USD", 1),
+        figure("trend", 2),
+    )
     for row in rows:
         trend = "-" if row.trend is None else f"{row.trend:+.0%}"
-        _add(
-            table,
+        table.add_row(
             _job(row.dag, row.task),
-            str(row.runs),
-            str(row.failed or "-"),
+            f"{row.runs:,}",
+            f"{row.failed:,}" if row.failed else "-",
             *(duration(each) for each in (row.p50, row.p90, row.longest)),
             "-" if row.waited is None else duration(row.waited),
             duration(row.total),
@@ -39,13 +48,20 @@ def slow(rows: Sequence[Slow], console: Console) -> None:
 
 def waste(rows: Sequence[Waste], console: Console) -> None:
     """Print one line a job, the most wasteful first, and below the table what to change in each."""
-    table = _table("job", "runs", "USD", "wasted", "lost", "unused", "CPU", "memory", "used")
+    table = FittedTable(
+        name("job"),
+        figure("runs", 7),
+        figure("USD", 1),
+        figure("wasted"),
+        *figures("lost", "unused", "CPU", rank=2),
+        figure("memory", 6),
+        figure("used", 5),
+    )
     for row in rows:
         used = "-" if row.memory_p99_bytes is None else _gib(row.memory_p99_bytes)
-        _add(
-            table,
+        table.add_row(
             _job(row.dag, row.task),
-            str(row.runs),
+            f"{row.runs:,}",
             usd(row.usd),
             usd(row.wasted_usd),
             usd(row.lost_usd) if row.lost_usd else "-",
@@ -86,15 +102,8 @@ def _sampled(rows: Sequence[Slow | Waste], what: str, console: Console) -> None:
     """Say of which pods the figures are that are not of all."""
     for row in rows:
         if row.sampled < row.pods:
-            told = f"{_job(row.dag, row.task)}: {what} are of its last {row.sampled} of {row.pods:,} pods"
+            told = f"{_job(row.dag, row.task)}: {what} are of its last {row.sampled:,} of {counted(row.pods, 'pod')}"
             console.print(Text(told), soft_wrap=True)
-
-
-def usd(value: float | None) -> str:
-    """Money for people; `unknown` where nobody knows it."""
-    if value is None:
-        return "unknown"
-    return f"{value:,.2f}" if value >= 1 or not value else f"{value:.4f}"
 
 
 def _lines(row: Waste) -> list[str]:
@@ -117,21 +126,3 @@ def _job(dag: str, task: str) -> str:
 
 def _gib(size: int) -> str:
     return f"{size / 1024**3:.1f} GiB"
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        is_name = column == columns[0]
-        table.add_column(
-            column,
-            justify="left" if is_name else "right",
-            no_wrap=True,
-            overflow="ellipsis",
-            max_width=_LONGEST_NAME if is_name else None,
-        )
-    return table
-
-
-def _add(table: Table, *cells: str) -> None:
-    table.add_row(*map(Text, cells))

@@ -1,4 +1,4 @@
-"""The result of `tidepool simulate` as tables of 80 columns, with what became of the aims and what was assumed."""
+"""The result of `tidepool simulate` as tables, with what became of the aims and what was assumed."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import textwrap
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from infra.cli.view import plain_table
+from infra.cli.tables import FittedTable, figure, figures, name
 from tidepool.report.costs import plain
 from tidepool.simulator import assumptions
 from tidepool.simulator.books import SAVINGS, USES, WORK, Books
@@ -44,8 +43,8 @@ def show(workload: Workload, world: World, found: Sequence[Books], short: Sequen
         _say(console, f"- {each.policy}: {each.words}")
     _say(console, "- " + _tail(world))
     _say(console, "", "Assumed (--assume NAME=NUMBER):")
-    for name, value, meaning, source in assumptions.table(world.assumptions):
-        _say(console, f"- {name}={value:.6g}: {meaning} ({source}).")
+    for assumed, value, meaning, source in assumptions.table(world.assumptions):
+        _say(console, f"- {assumed}={value:.6g}: {meaning} ({source}).")
     for rule in assumptions.RULES:
         _say(console, f"- {rule}")
     _say(
@@ -58,22 +57,22 @@ def show(workload: Workload, world: World, found: Sequence[Books], short: Sequen
 def _say(console: Console, *lines: str) -> None:
     for line in lines:
         indent = "  " if line.startswith("- ") else ""
-        for each in textwrap.wrap(line, max(40, console.width), subsequent_indent=indent) or [""]:
+        for each in textwrap.wrap(line, console.width, subsequent_indent=indent) or [""]:
             console.print(Text(each))
 
 
-def _savings(found: Sequence[Books]) -> Table:
-    table = plain_table("policy", "USD", "saved", *SAVINGS, right=("USD", "saved", *SAVINGS))
+def _savings(found: Sequence[Books]) -> FittedTable:
+    table = FittedTable(name("policy"), figure("USD"), figure("saved"), *figures(*SAVINGS))
     whole = found[0].usd
     for each in found:
-        parts = (f"{each.savings[name] / whole:+.1%}" if each.savings[name] else "-" for name in SAVINGS)
+        parts = (f"{each.savings[why] / whole:+.1%}" if each.savings[why] else "-" for why in SAVINGS)
         table.add_row(each.policy, f"{each.usd:,.2f}", f"{each.saving:.1%}", *parts)
     return table
 
 
-def _uses(found: Sequence[Books]) -> Table:
-    columns = (*USES, "billed/useful", "on spot", "hours")
-    table = plain_table("policy", *columns, right=columns)
+def _uses(found: Sequence[Books]) -> FittedTable:
+    others = figures("billed/useful", "on spot", "hours")
+    table = FittedTable(name("policy"), *figures(*USES, rank=4), *others)
     for each in found:
         money = (f"{each.by_use[use]:,.2f}" for use in USES)
         table.add_row(
@@ -82,9 +81,9 @@ def _uses(found: Sequence[Books]) -> Table:
     return table
 
 
-def _waits(found: Sequence[Books]) -> Table:
-    columns = ("late", "never", "P50", "P90", "P99", "reclaims", "machines", "at once")
-    table = plain_table("policy", *columns, right=columns)
+def _waits(found: Sequence[Books]) -> FittedTable:
+    counts = figures("reclaims", "machines", "at once", rank=4)
+    table = FittedTable(name("policy"), figure("late"), figure("never"), *figures("P50", "P90", "P99"), *counts)
     for each in found:
         waits = (f"{seconds:,.0f}" for seconds in (each.waits.p50, each.waits.p90, each.waits.p99))
         counts = (f"{each.reclaims:,}", f"{each.machines:,}", f"{each.peak:,}")
@@ -92,9 +91,8 @@ def _waits(found: Sequence[Books]) -> Table:
     return table
 
 
-def _short(short: Sequence[Books]) -> Table:
-    columns = ("billed/useful", *USES)
-    table = plain_table("policy", *columns, right=columns)
+def _short(short: Sequence[Books]) -> FittedTable:
+    table = FittedTable(name("policy"), figure("billed/useful"), *figures(*USES))
     for each in short:
         useful = each.at_on_demand[WORK]
         parts = (f"{each.at_on_demand[use] / useful:.2f}" for use in USES)

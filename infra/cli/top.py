@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
 from infra.cli import ledgers
-from infra.cli.jobs_view import usd
 from infra.cli.ledgers import DatabaseOption, EventsOption, LedgerError
 from infra.cli.options import JsonOption
-from infra.cli.view import plain_table
+from infra.cli.tables import FittedTable, figure, name, word
+from infra.cli.words import counted, rate, usd
 from infra.local import cloud
 from tidepool.explain import duration
 from tidepool.ledger import history
@@ -24,7 +24,7 @@ from tidepool.report import now as library
 from tidepool.report.costs import plain
 from tidepool.report.now import Now
 
-_LINES_BESIDES = 7
+_LINES_BESIDES = 9
 
 
 def top(
@@ -79,35 +79,59 @@ def _look(file: Path | None, database: str) -> Now:
 
 
 def shown(found: Now, height: int) -> Group:
-    """The figures and both tables. height: lines that there are for all of it; 0: as many as it takes."""
+    """The figures and a table of what there is. height: lines that there are for all of it; 0: as many as it takes."""
     room = max(2, (height - _LINES_BESIDES) // 2) if height else max(len(found.machines), len(found.jobs), 1)
-    machines = plain_table("machine", "pool", "type", "state", "jobs", "for", "USD/h", right=("jobs", "for", "USD/h"))
-    for machine in found.machines[:room]:
-        price = "unknown" if machine.usd_per_hour is None else f"{machine.usd_per_hour:.4f}"
-        cells = (machine.machine, machine.pool, machine.instance_type, machine.state, str(machine.jobs or "-"))
-        machines.add_row(*map(_text, (*cells, _ago(found, machine.since), price)))
-    jobs = plain_table("job", "try", "team", "state", "for", "on", "USD", right=("try", "for", "USD"))
-    for job in found.jobs[:room]:
-        name = f"{job.dag}.{job.task}" if job.dag else job.pod
-        cells = (name, str(job.attempt or ""), job.team, job.state, _ago(found, job.since))
-        jobs.add_row(*map(_text, (*cells, job.machine or job.pool, usd(job.usd) if job.placed is not None else "-")))
-    return Group(
-        Text(_summary(found), style="bold"),
-        "",
-        machines,
-        *_more(len(found.machines) - room),
-        "",
-        jobs,
-        *_more(len(found.jobs) - room),
+    parts: list[RenderableType] = [Text(_summary(found), style="bold")]
+    if found.machines:
+        parts += ["", _machines(found, room), *_more(len(found.machines) - room)]
+    if found.jobs:
+        parts += ["", _jobs(found, room), *_more(len(found.jobs) - room)]
+    return Group(*parts)
+
+
+def _machines(found: Now, room: int) -> FittedTable:
+    table = FittedTable(
+        name("machine", least=19),
+        name("pool", 2, 12),
+        name("type", 4, 12),
+        word("state"),
+        figure("jobs", 5),
+        figure("for", 3),
+        figure("USD/h"),
     )
+    for machine in found.machines[:room]:
+        where = map(plain, (machine.machine, machine.pool, machine.instance_type))
+        jobs = str(machine.jobs or "-")
+        table.add_row(*where, machine.state, jobs, _ago(found, machine.since), rate(machine.usd_per_hour))
+    return table
+
+
+def _jobs(found: Now, room: int) -> FittedTable:
+    table = FittedTable(
+        name("job"),
+        figure("try", 6),
+        name("team", 4, 10),
+        word("state"),
+        figure("for", 2),
+        name("on", 3, 14),
+        figure("USD"),
+    )
+    for job in found.jobs[:room]:
+        whose = plain(f"{job.dag}.{job.task}" if job.dag else job.pod)
+        cost = usd(job.usd) if job.placed is not None else "-"
+        place = plain(job.machine or job.pool)
+        attempt = str(job.attempt or "")
+        table.add_row(whose, attempt, plain(job.team), job.state, _ago(found, job.since), place, cost)
+    return table
 
 
 def _summary(found: Now) -> str:
     running = sum(job.state == "running" for job in found.jobs)
     waiting = len(found.jobs) - running
-    told = f"{len(found.machines)} machines, {running} jobs run, {waiting} wait: {found.usd_per_hour():.4f} USD an hour"
+    jobs = f"{counted(running, 'job')} running, {waiting:,} waiting"
+    told = f"{counted(len(found.machines), 'machine')}, {jobs}: {rate(found.usd_per_hour())} USD an hour"
     idle = found.usd_per_hour("idle")
-    told += f", {idle:.4f} of it idle" if idle else ""
+    told += f", {rate(idle)} of it idle" if idle else ""
     return told + (f"; the price of {found.unpriced} is unknown" if found.unpriced else "")
 
 
@@ -116,8 +140,4 @@ def _ago(found: Now, since: float | None) -> str:
 
 
 def _more(count: int) -> list[str]:
-    return [f"… and {count} more"] if count > 0 else []
-
-
-def _text(cell: str) -> Text:
-    return Text(plain(cell))
+    return [f"… and {count:,} more"] if count > 0 else []

@@ -1,16 +1,16 @@
-"""What machines and jobs are doing now, from the events: as states, as lines of change, as tables of 80 columns."""
+"""What machines and jobs are doing now, from the events: as states, as lines of change, as tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rich.console import Group, JustifyMethod
-from rich.table import Table
+from rich.console import Group
+from rich.text import Text
 
+from infra.cli.tables import FittedTable, figure, name, word
 from tidepool.ledger.events import REAPER_KINDS, Event
 
-_LONGEST_NAME = 23
 _STYLES = {"asked": "yellow", "ready": "cyan", "running": "green", "idle": "magenta", "gone": "dim"}
 _JOB_STYLES = {"queued": "yellow", "launched": "cyan", "running": "green", "done": "dim"}
 
@@ -123,28 +123,18 @@ def _kind(machine: MachineNow) -> str:
 
 def tables(now: Board, time: float) -> Group:
     """The board as two tables for a live display; `time` in Unix seconds."""
-    machines = plain_table("machine", "pool", "type", "state", "for")
+    machines = FittedTable(name("machine"), name("pool", 2, 12), name("type", 3, 12), word("state"), figure("for", 1))
     for machine in now.machines:
-        state = f"[{_STYLES[machine.state]}]{machine.state}[/]"
+        state = Text(machine.state, _STYLES[machine.state])
         spent = "" if machine.state == "gone" else _seconds(time - machine.since)
         machines.add_row(machine.id, machine.pool, machine.instance_type, state, spent)
-    jobs = plain_table("job", "try", "state", "on", "for")
+    jobs = FittedTable(name("job"), figure("try", 2), word("state"), name("on", 3, 12), figure("for", 1))
     for job in now.jobs:
         style = "red" if job.cause not in ("", "ok") else _JOB_STYLES[job.state]
-        state = f"[{style}]{job.state}{': ' + job.cause if job.cause else ''}[/]"
+        state = Text(f"{job.state}{': ' + job.cause if job.cause else ''}", style)
         spent = "" if job.state == "done" else _seconds(time - job.since)
         jobs.add_row(job.name, str(job.attempt or ""), state, job.machine, spent)
     return Group(machines, "", jobs)
-
-
-def plain_table(*columns: str, right: tuple[str, ...] = ("for", "try")) -> Table:
-    """A table without lines, whose first column is cut where it is too long, so that it fits the terminal."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        justify: JustifyMethod = "right" if column in right else "left"
-        width = _LONGEST_NAME if column == columns[0] else None
-        table.add_column(column, justify=justify, no_wrap=True, overflow="ellipsis", max_width=width)
-    return table
 
 
 def _seconds(seconds: float) -> str:

@@ -80,7 +80,7 @@ def test_a_machine_whose_price_nobody_knows_is_not_free() -> None:
     shown = io.StringIO()
     report_view.show(report, Console(file=shown, width=80))
     assert "unknown" in next(line for line in shown.getvalue().splitlines() if line.startswith("i-9"))
-    assert "The price of 1 machines is unknown" in shown.getvalue()
+    assert "The price of 1 machine is unknown" in shown.getvalue()
 
 
 def test_what_is_not_over_counts_until_now() -> None:

@@ -84,7 +84,8 @@ def test_what_is_there_has_its_state_and_what_is_gone_is_not_shown(events: str) 
 
 def test_into_a_pipe_it_is_written_once_with_all_in_it(events: str) -> None:
     shown = tidepool("--events", events).stdout
-    assert "5 machines, 1 jobs run, 1 wait: 0.2200 USD an hour, 0.0400 of it idle; the price of 1 is unknown" in shown
+    summary = "5 machines, 1 job running, 1 waiting: 0.2200 USD an hour, 0.0400 of it idle; the price of 1 is unknown"
+    assert summary in " ".join(shown.split())
     assert "flights.clean" in shown
     assert "queued" in shown
     assert "i-gone" not in shown
@@ -120,7 +121,7 @@ def test_on_a_terminal_it_takes_no_more_lines_than_there_are_and_names_do_nothin
     assert len(told.splitlines()) <= 30
     assert "\x1b[2J" not in told
     assert "[bold]team" in told
-    assert "… and 89 more" in told
+    assert "… and 90 more" in told
 
 
 def test_a_terminal_is_drawn_again_until_it_is_interrupted(events: str, monkeypatch: pytest.MonkeyPatch) -> None:

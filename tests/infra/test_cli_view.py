@@ -98,16 +98,23 @@ def test_off_a_terminal_the_screen_prints_a_line_for_every_change_since_it_began
 LONG = "a_job_with_a_name_that_is_longer_than_anybody_would_want_to_read_or_write"
 
 
+@pytest.mark.parametrize("width", [120, 80, 60, 40])
 @pytest.mark.parametrize("task", ["clean", LONG])
-def test_tables_and_sentences_fit_80_columns(task: str) -> None:
+def test_tables_and_sentences_fit_the_terminal(task: str, width: int) -> None:
     events = told(task, cause="out_of_memory", attempt=12)
-    console = Console(width=200, file=io.StringIO(), highlight=False)
+    console = Console(width=width, file=io.StringIO(), highlight=False)
     report_view.show(timeline.report(events, CAPACITY, START + 120), console)
     console.print(view.tables(view.board(events[:5]), START + 10_000))
     assert isinstance(console.file, io.StringIO)
-    text = console.file.getvalue()
-    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
-    assert "out_of_memory" in text
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert max(map(len, lines)) <= width
+    assert any("0.0" in line and line.endswith("out_of_memory") for line in lines)
+    assert sum(line.startswith(("all", MACHINE)) and line.endswith("0.00058") for line in lines) == 2
+
+
+def test_sentences_of_a_report_fit_80_columns() -> None:
+    said = report_view.comparison_lines(timeline.report(told(LONG), CAPACITY, START + 120))
+    assert max(map(len, said)) <= 80
 
 
 def test_the_report_shows_the_timeline_and_the_sums_as_they_add_up() -> None:

@@ -568,6 +568,18 @@ def test_a_pool_that_is_tried_again_is_tried_by_one_attempt_also_where_two_read_
     assert "Another attempt tries spot-small (spot)" in capsys.readouterr().out
 
 
+def test_the_only_pool_of_a_job_is_tried_again_by_it_too_and_the_others_know(
+    kubernetes: Kubernetes, clock: Clock
+) -> None:
+    breakers = Breakers(kubernetes, "ns")  # type: ignore[arg-type]
+    breakers.tell("spot-small", Breaker.failed)
+    clock.now += OPEN_SECONDS
+    operator = task(kubernetes, market="spot")
+    operator._context = context()
+    operator._prepared(context()).first()
+    assert breakers.read()["spot-small"].state(clock.now) is State.OPEN
+
+
 def test_breakers_are_shared_and_what_others_wrote_meanwhile_is_kept(kubernetes: Kubernetes) -> None:
     one, other = Breakers(kubernetes, "ns"), Breakers(kubernetes, "ns")  # type: ignore[arg-type]
     one.tell("a", Breaker.failed)

@@ -23,7 +23,7 @@ NONE_CHOSEN = 5
 TEST_PACKAGES = {  # program: (Debian package, what is tested with it)
     "chromium-headless-shell": ("chromium-headless-shell", "the tests of the keeper's page (100 MB)"),
     "postgres": ("postgresql", "the tests of a ledger in PostgreSQL (60 MB)"),
-    "promtool": ("prometheus", "the tests of the alert rules, by its promtool (100 MB)"),
+    "promtool": ("prometheus", "the tests of alert rules and dashboards (100 MB)"),
 }
 """Beside what the local cloud needs; a machine that has none of them skips those tests."""
 

@@ -10,6 +10,8 @@ _WIDTH, _HEIGHT = 12, 8
 _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 _STACKED = {"drawStyle": "line", "fillOpacity": 60, "lineWidth": 1, "stacking": {"mode": "normal", "group": "A"}}
 _LINES = {"drawStyle": "line", "fillOpacity": 5, "lineWidth": 2}
+_BARS = {"drawStyle": "bars", "fillOpacity": 100, "lineWidth": 0, "stacking": {"mode": "normal", "group": "A"}}
+_BAR = "10m"  # the shortest time that a bar stands for
 
 Panel = dict[str, Any]
 
@@ -22,6 +24,7 @@ def dashboards() -> dict[str, str]:
 def money() -> dict[str, Any]:
     """Machines and what they cost."""
     rate = _max("tidepool_usd_per_hour", "pool", "market")
+    machines = _max("tidepool_machines", "pool", "market", "state")
     wasted = _max("tidepool_cost_month_usd", "category", "market", "team", category="boot|idle|unattributed")
     today, month = (_max(f"tidepool_cost_{name}_usd", "category", "market", "team") for name in ("today", "month"))
     return _dashboard(
@@ -31,31 +34,25 @@ def money() -> dict[str, Any]:
             _stat("USD per hour now", f"sum({rate})", "currencyUSD"),
             _stat("Cost today (UTC)", f"sum({today})", "currencyUSD"),
             _stat("Cost this month", f"sum({month})", "currencyUSD"),
-            _stat(
-                "Of it not for jobs",
-                f"sum({wasted}) / sum({month})",
-                "percentunit",
-            ),
-            _graph("USD per hour, by pool", f"sum by (pool) ({rate})", "{{pool}}", "currencyUSD", stacked=True),
-            _graph("USD per hour, by market", f"sum by (market) ({rate})", "{{market}}", "currencyUSD", stacked=True),
+            _stat("Of it boot, idle, unattributed", f"sum({wasted}) / sum({month})", "percentunit"),
+            _graph("USD per hour, by pool", _sum("pool", rate), "{{pool}}", "currencyUSD", stacked=True),
+            _graph("USD per hour, by market", _sum("market", rate), "{{market}}", "currencyUSD", stacked=True),
+            _graph("Machines, by what they do", _sum("state", machines), "{{state}}", "short", stacked=True),
+            _graph("Machines, by pool", _sum("pool", machines), "{{pool}}", "short", stacked=True),
+            _graph("Cost today, by category", _sum("category", today), "{{category}}", "currencyUSD", stacked=True),
             _graph(
-                "Machines, by what they do",
-                f"sum by (state) ({_max('tidepool_machines', 'pool', 'market', 'state')})",
-                "{{state}}",
-                "short",
+                "Cost today, by team (none: boot, idle, system)",
+                _sum("team", today),
+                "{{team}}",
+                "currencyUSD",
                 stacked=True,
             ),
             _graph(
-                "Machines, by pool",
-                f"sum by (pool) ({_max('tidepool_machines', 'pool', 'market', 'state')})",
+                "Longest idle machine, by pool",
+                _sum("pool", _max("tidepool_machine_idle_seconds", "pool")),
                 "{{pool}}",
-                "short",
-                stacked=True,
-            ),
-            _graph("Cost today, by category", f"sum by (category) ({today})", "{{category}}", "currencyUSD"),
-            _graph("Cost today, by team", f"sum by (team) ({today})", "{{team}}", "currencyUSD"),
-            _graph(
-                "Longest idle machine", _max("tidepool_machine_idle_seconds", "pool"), "{{pool}}", "s", threshold=1800
+                "s",
+                threshold=1800,
             ),
             _graph(
                 "Budgets: used of the limit",
@@ -71,7 +68,6 @@ def money() -> dict[str, Any]:
 def jobs() -> dict[str, Any]:
     """Jobs, their ends, and spot machines that were taken back."""
     open_jobs = _max("tidepool_jobs", "team", "pool", "state")
-    ends = "max by (team, cause) (increase(tidepool_job_ends_total[$__rate_interval]))"
     return _dashboard(
         "tidepool-jobs",
         "Jobs",
@@ -88,26 +84,23 @@ def jobs() -> dict[str, Any]:
             ),
             _stat("Longest wait", f"max({_max('tidepool_job_waiting_seconds', 'pool')})", "s"),
             _stat("Will be late", f"sum({_max('tidepool_deadline_at_risk_jobs', 'team')}) or vector(0)", "short"),
-            _graph("Jobs, by state", f"sum by (state) ({open_jobs})", "{{state}}", "short", stacked=True),
-            _graph("Jobs, by team", f"sum by (team) ({open_jobs})", "{{team}}", "short", stacked=True),
-            _graph("Ends, by cause", f"sum by (cause) ({ends})", "{{cause}}", "short", stacked=True),
+            _graph("Jobs, by state", _sum("state", open_jobs), "{{state}}", "short", stacked=True),
+            _graph("Jobs, by team", _sum("team", open_jobs), "{{team}}", "short", stacked=True),
+            _events("Ends, by cause", "tidepool_job_ends_total", ("team", "cause"), ("cause",), "{{cause}}"),
             _graph(
-                "Longest wait for a machine, by pool", _max("tidepool_job_waiting_seconds", "pool"), "{{pool}}", "s"
+                "Longest wait for a machine, by pool",
+                _sum("pool", _max("tidepool_job_waiting_seconds", "pool")),
+                "{{pool}}",
+                "s",
             ),
-            _graph(
+            _events(
                 "Machines launched, by pool",
-                "max by (pool, market) (increase(tidepool_machines_launched_total[$__rate_interval]))",
+                "tidepool_machines_launched_total",
+                ("pool", "market"),
+                ("pool",),
                 "{{pool}}",
-                "short",
-                stacked=True,
             ),
-            _graph(
-                "Reclaimed, by pool",
-                "max by (pool) (increase(tidepool_reclaims_total[$__rate_interval]))",
-                "{{pool}}",
-                "short",
-                stacked=True,
-            ),
+            _events("Reclaimed, by pool", "tidepool_reclaims_total", ("pool",), ("pool",), "{{pool}}"),
         ],
     )
 
@@ -118,29 +111,30 @@ def keeper() -> dict[str, Any]:
         "tidepool-keeper",
         "Keeper",
         [
-            _stat("Without an owner", f"sum({_max('tidepool_orphans', 'rule')}) or vector(0)", "short"),
-            _stat("For the longest", f"max({_max('tidepool_orphan_seconds', 'rule')}) or vector(0)", "s"),
+            _stat("Pods and claims without an owner", f"sum({_max('tidepool_orphans', 'rule')}) or vector(0)", "short"),
+            _stat("The longest of them", f"max({_max('tidepool_orphan_seconds', 'rule')}) or vector(0)", "s"),
             _stat("Machines without a price", f"sum({_max('tidepool_machines_unpriced', 'pool', 'market')})", "short"),
-            _stat("Prices asked for", f"time() - max({_max('tidepool_prices_timestamp_seconds')} > 0)", "s"),
+            _stat("Age of the prices", f"time() - max({_max('tidepool_prices_timestamp_seconds')} > 0)", "s"),
             _graph("Lag, by watch", _max("tidepool_keeper_lag_seconds", "watch"), "{{watch}}", "s", threshold=2),
             _graph(
-                "Not in step for",
+                "Watches: not in step for",
                 f"time() - {_max('tidepool_keeper_in_step_timestamp_seconds', 'watch')}",
                 "{{watch}}",
                 "s",
                 threshold=180,
             ),
             _graph(
-                "Books: running machines' costs known until",
+                "Books behind by",
                 f"time() - {_max('tidepool_books_timestamp_seconds')}",
-                "behind",
+                "costs of running machines",
                 "s",
             ),
-            _graph(
+            _events(
                 "What the reaper did",
-                "max by (rule, action) (increase(tidepool_reaper_total[$__rate_interval]))",
+                "tidepool_reaper_total",
+                ("rule", "action"),
+                ("rule", "action"),
                 "{{rule}}: {{action}}",
-                "short",
             ),
         ],
     )
@@ -151,6 +145,15 @@ def _max(metric: str, *labels: str, **chosen: str) -> str:
     selected = ",".join(f'{name}=~"{value}"' for name, value in chosen.items())
     series = f"{metric}{{{selected}}}" if selected else metric
     return f"max by ({', '.join(labels)}) ({series})" if labels else f"max({series})"
+
+
+def _sum(label: str, expr: str) -> str:
+    """By a label; 0 while there is none of what was there within the time shown.
+
+    Else a legend's last value would be one of hours ago, and a stack's colours would change.
+    """
+    metric = expr[expr.rindex("tidepool_") :].rstrip(")")
+    return f"sum by ({label}) ({expr}) or 0 * count by ({label}) (last_over_time({metric}[$__range] @ end()))"
 
 
 def _dashboard(uid: str, title: str, panels: list[Panel]) -> dict[str, Any]:
@@ -195,7 +198,7 @@ def _graph(
     drawn: dict[str, Any] = dict(_STACKED if stacked else _LINES)
     defaults: dict[str, Any] = {"unit": unit, "min": 0, "custom": drawn}
     if threshold is not None:
-        drawn["thresholdsStyle"] = {"mode": "dashed"}
+        drawn |= {"thresholdsStyle": {"mode": "dashed"}, "axisSoftMax": threshold}
         steps = [{"color": "green", "value": None}, {"color": "red", "value": threshold}]
         defaults["thresholds"] = {"mode": "absolute", "steps": steps}
     return {
@@ -206,3 +209,14 @@ def _graph(
         "fieldConfig": {"defaults": defaults, "overrides": []},
         "options": {"legend": {"displayMode": "table", "placement": "right", "calcs": ["lastNotNull", "max"]}},
     }
+
+
+def _events(title: str, metric: str, labels: tuple[str, ...], by: tuple[str, ...], legend: str) -> Panel:
+    """Bars of how often something happened; of what never did within the time shown there is none."""
+    inside = f"max by ({', '.join(labels)}) (increase({metric}"
+    often = f"round(sum by ({', '.join(by)}) ({inside}[$__rate_interval]))))"
+    ever = f"sum by ({', '.join(by)}) ({inside}[$__range] @ end()))) > 0"
+    made = _graph(title, f"{often} and {ever}", legend, "short")
+    made["fieldConfig"]["defaults"]["custom"] = dict(_BARS)
+    made["options"]["legend"]["calcs"] = ["sum", "max"]
+    return made | {"interval": _BAR, "description": "How often in the time that a bar stands for. Empty: never."}

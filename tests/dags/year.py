@@ -161,7 +161,8 @@ class _Machines:
                 said = {"cause": cause, "message": MESSAGES.get(cause, "")} if event == "pod.ended" else {}
                 told.append(Event(time, event, machine, **owner, **said))  # type: ignore[arg-type]
         if cause == "spot_reclaim":
-            told += [Event(ended - 100, "machine.reclaimed", machine), Event(ended + 5, "machine.gone", machine)]
+            told.append(Event(ended - 100, "machine.reclaimed", machine, pool, "spot", kind))
+            told.append(Event(ended + 5, "machine.gone", machine))
         elif ended > self._last:
             pass  # it runs on, and so does its machine
         else:
@@ -188,7 +189,7 @@ class _Machines:
         zone = self._chance.choice(["us-east-1a", "us-east-1b", "us-east-1c"])
         market = "spot" if pool.startswith("spot") else "on-demand"
         told.append(Event(at + 4, "machine.asked", machine, pool, market, kind, zone=zone))
-        told.append(Event(at + 6, "machine.launched", machine))
+        told.append(Event(at + 6, "machine.launched", machine, pool, market, kind, zone=zone))
         told.append(Event(ready, "machine.ready", machine, cpu_millis=cpu, memory_bytes=memory))
         return machine, ready, told
 

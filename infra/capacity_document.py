@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 
 from infra import naming
 from infra.aws import machines
 from infra.aws.allocatable import Allocatable, allocatable
-from infra.settings.model import AwsCloud, AwsPool, ExistingPool, Settings, SystemNodes
-from tidepool.capacity import Budget, Capacity, Lake, Pool, Tenant
+from infra.settings.model import Settings
+from infra.settings.model_aws import AwsCloud, AwsPool, SystemNodes
+from infra.settings.model_existing import ExistingPool
+from tidepool.capacity import Capacity, Lake, Pool, Tenant
 
 
 def build(
@@ -39,7 +40,7 @@ def build(
         pools=pools,
         lake=Lake(uri=lake),
         spark_conf=dict(spark_conf or {}),
-        budgets={name: Budget(**asdict(each)) for name, each in settings.jobs.budgets.items()},
+        budgets=dict(settings.jobs.budgets),
         queues=settings.services.airflow is not None,  # of another Airflow nobody here knows the pools
     )
 

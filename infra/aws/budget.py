@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pulumi
 import pulumi_aws as aws
 
-from infra.settings.model import Budget
+from infra.settings.model_aws import Budget
 from tidepool.capacity import LABEL_PREFIX
 
 TAG = f"{LABEL_PREFIX}environment"

@@ -10,7 +10,7 @@ import pulumi_aws as aws
 import pulumi_eks as eks
 
 from infra.aws import access, kubeconfig, subnets
-from infra.settings.model import EksCluster
+from infra.settings.model_aws import EksCluster
 
 LOG_TYPES = ("api", "audit", "authenticator", "controllerManager", "scheduler")
 KEY_DELETION_DAYS = 30  # the longest that AWS allows

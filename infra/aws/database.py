@@ -11,7 +11,7 @@ import pulumi_aws as aws
 import pulumi_random as random
 
 from infra import versions
-from infra.settings.model import RdsDatabase
+from infra.settings.model_aws import RdsDatabase
 
 PORT = 5432
 USER = "tidepool"

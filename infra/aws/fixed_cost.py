@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from infra.aws import endpoints
-from infra.settings.model import AwsCloud, RdsDatabase
+from infra.settings.model_aws import AwsCloud, RdsDatabase
 
 HOURS = 730
 CONTROL_PLANE_USD_PER_HOUR = 0.10

@@ -12,7 +12,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws.instance_types import Architecture
-from infra.settings.model import AwsPool, Machines, SystemNodes
+from infra.settings.model_aws import AwsPool, Machines, SystemNodes
 
 Variant = Literal["standard", "nvidia"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from infra import naming
 from infra.aws import asg_tags, user_data
 from infra.aws.allocatable import Allocatable, allocatable, kube_reserved
-from infra.settings.model import AwsPool
+from infra.settings.model_aws import AwsPool
 from tidepool.capacity import POOL_LABEL, Taint
 
 ACCELERATOR_LABEL = "k8s.amazonaws.com/accelerator"

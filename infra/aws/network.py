@@ -9,7 +9,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws import endpoints, policies, subnets
-from infra.settings.model import Network as NetworkSettings
+from infra.settings.model_aws import Network as NetworkSettings
 
 ANYWHERE = "0.0.0.0/0"
 HTTPS = 443

@@ -9,7 +9,7 @@ import pulumi
 import pulumi_aws as aws
 
 from infra.aws import asg_tags, launch_template, machines
-from infra.settings.model import AwsPool
+from infra.settings.model_aws import AwsPool
 
 
 @dataclass(frozen=True)

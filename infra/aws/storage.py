@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_aws as aws
 
-from infra.settings.model import Storage as StorageSettings
+from infra.settings.model_aws import Storage as StorageSettings
 
 BUCKET_NAME_LENGTH = 63
 MULTIPART_DAYS = 7

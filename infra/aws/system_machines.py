@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from infra import naming
 from infra.aws import user_data
 from infra.aws.allocatable import kube_reserved
-from infra.settings.model import SystemNodes
+from infra.settings.model_aws import SystemNodes
 from tidepool.capacity import Taint
 
 EFFECTS = {"NoSchedule": "NO_SCHEDULE", "PreferNoSchedule": "PREFER_NO_SCHEDULE", "NoExecute": "NO_EXECUTE"}

@@ -10,7 +10,7 @@ import pulumi_aws as aws
 
 from infra import naming
 from infra.aws import launch_template, system_machines
-from infra.settings.model import SystemNodes as SystemNodesSettings
+from infra.settings.model_aws import SystemNodes as SystemNodesSettings
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from infra.aws import subnets
 from infra.naming import SYSTEM_POOL
-from infra.settings.model import AwsPool, Network, SystemNodes
+from infra.settings.model_aws import AwsPool, Network, SystemNodes
 
 OTHERS = 32
 """Addresses of a private subnet for what is no machine: control plane, endpoints, database, load balancers."""

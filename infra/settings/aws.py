@@ -7,7 +7,7 @@ from typing import Any
 
 from infra import versions
 from infra.settings import addresses, patterns, pools
-from infra.settings.model import (
+from infra.settings.model_aws import (
     AwsCloud,
     Budget,
     EksCluster,

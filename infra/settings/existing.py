@@ -8,7 +8,7 @@ from typing import Any
 from infra import naming
 from infra.naming import DNS_LABEL, SYSTEM_POOL
 from infra.settings import patterns
-from infra.settings.model import ExistingCloud, ExistingCluster, ExistingPool
+from infra.settings.model_existing import ExistingCloud, ExistingCluster, ExistingPool
 from infra.settings.strict import REQUIRED, Table, near
 from tidepool.capacity import Architecture, Taint
 from tidepool.job import MIB, quantity

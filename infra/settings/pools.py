@@ -10,7 +10,7 @@ from infra.aws.allocatable import MIB, allocatable
 from infra.aws.instance_types import InstanceType, table
 from infra.naming import DNS_LABEL, SYSTEM_POOL
 from infra.settings import addresses, patterns
-from infra.settings.model import AwsPool, Machines, Network, Quotas, SystemNodes
+from infra.settings.model_aws import AwsPool, Machines, Network, Quotas, SystemNodes
 from infra.settings.strict import Table, near
 from tidepool.capacity import Architecture
 

@@ -14,7 +14,6 @@ from infra.settings.model import (
     GitDags,
     Hdfs,
     Images,
-    JobBudget,
     Jobs,
     Keeper,
     Lake,
@@ -23,6 +22,7 @@ from infra.settings.model import (
     Tenant,
 )
 from infra.settings.strict import Table, near
+from tidepool.capacity import Budget
 
 OWN_IMAGES = ("spark", "airflow", "hdfs", "keeper", "dask", "h2o")
 """The images of this repository, which `images.build` builds and pushes."""
@@ -114,13 +114,13 @@ def jobs(body: Table, names: tuple[str, ...]) -> Jobs:
     return Jobs(default_tenant=default, schedule_timeout_seconds=timeout, budgets=budgets)
 
 
-def _budget(name: str, listed: Table, teams: tuple[str, ...]) -> JobBudget:
+def _budget(name: str, listed: Table, teams: tuple[str, ...]) -> Budget:
     if not re.fullmatch(DNS_LABEL, name):
         listed.problem(name, name, f"a name of {patterns.LABEL_WORDS}")
     body = listed.table(name)
     per: Any = body.choice("per", ("day", "month"))
     at_limit: Any = body.choice("at_limit", ("fail", "wait"), default="fail")
-    found = JobBudget(
+    found = Budget(
         team=body.string("team", default=""),
         dag=body.string("dag", default=""),
         per=per,

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from infra.aws.instance_types import table
-from infra.settings.model import AwsPool
+from infra.settings.model_aws import AwsPool
 
 TAGS = {"tidepool.dev/owner": "data", "tidepool.dev/environment": "dev"}
 

@@ -9,7 +9,7 @@ from infra import naming
 from infra.aws import access, addons, kubeconfig, storage_class
 from infra.aws.addons import Addons, AddonsArgs
 from infra.aws.cluster import Cluster, ClusterArgs
-from infra.settings.model import EksCluster
+from infra.settings.model_aws import EksCluster
 from tests.infra.recording import Made, made_by
 
 TAGS = {"tidepool.dev/owner": "data", "tidepool.dev/environment": "dev"}

@@ -7,7 +7,7 @@ import pytest
 
 from infra.aws import endpoints, instance_types, subnets
 from infra.aws.network import Network, NetworkArgs
-from infra.settings import model
+from infra.settings import model_aws
 from tests.infra.recording import Made, made_by
 
 ZONES = ("eu-central-1a", "eu-central-1b", "eu-central-1c")
@@ -15,7 +15,7 @@ TAGS = {"tidepool.dev/owner": "data", "tidepool.dev/environment": "dev"}
 
 
 def network(*, nat: str = "one", interface_endpoints: bool = True, preview: bool = False) -> Made:
-    settings = model.Network(
+    settings = model_aws.Network(
         cidr="10.20.0.0/16",
         zones=ZONES,
         nat=nat,  # type: ignore[arg-type]

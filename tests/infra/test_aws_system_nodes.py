@@ -11,11 +11,11 @@ from infra.aws import images, user_data
 from infra.aws.instance_types import table
 from infra.aws.node_role import NodeRole
 from infra.aws.system_nodes import SystemNodes, SystemNodesArgs
-from infra.settings import model
+from infra.settings import model_aws
 from tests.infra.recording import Made, made_by
 
 TAGS = {"tidepool.dev/owner": "data", "tidepool.dev/environment": "dev", "tidepool.dev/pool": "system"}
-NODES = model.SystemNodes(
+NODES = model_aws.SystemNodes(
     instance_types=(table()["m6a.large"], table()["m5.large"]), minimum=2, maximum=4, max_pods=30, root_volume_gib=40
 )
 
@@ -74,7 +74,7 @@ def test_system_machines_are_on_demand_with_the_given_image() -> None:
 def test_the_image_is_the_pinned_release_for_the_processor_unless_one_is_named(
     types: str, image: str, found: str
 ) -> None:
-    machines = model.Machines(ami_release="" if image else "v20260930", image=image, minimum_spot_types=2)
+    machines = model_aws.Machines(ami_release="" if image else "v20260930", image=image, minimum_spot_types=2)
     nodes = replace(NODES, instance_types=(table()[types],))
     seen: list[str] = []
     made_by(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from infra.aws import budget
-from infra.settings.model import Budget
+from infra.settings.model_aws import Budget
 from tests.infra.recording import made_by
 from tests.infra.samples import TAGS
 

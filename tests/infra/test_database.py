@@ -8,7 +8,7 @@ import pytest
 from pulumi.runtime import rpc
 
 from infra.aws.database import Database, DatabaseArgs, connection_url
-from infra.settings.model import RdsDatabase
+from infra.settings.model_aws import RdsDatabase
 from tests.infra.recording import Made, made_by
 from tests.infra.samples import TAGS
 

@@ -11,7 +11,8 @@ import pytest
 from infra import settings
 from infra.aws import fixed_cost
 from infra.services import hdfs_pods
-from infra.settings.model import AwsCloud, RdsDatabase, Services
+from infra.settings.model import Services
+from infra.settings.model_aws import AwsCloud, RdsDatabase
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "stacks" / "README.md"

@@ -7,7 +7,7 @@ import pytest
 
 from infra.aws import images
 from infra.aws.instance_types import Architecture
-from infra.settings.model import AwsPool, Machines
+from infra.settings.model_aws import AwsPool, Machines
 from tests.infra.recording import made_by
 from tests.infra.samples import aws_pool
 

@@ -8,7 +8,7 @@ import pytest
 
 from infra.aws import policies, user_data
 from infra.aws.pool import Pool, PoolArgs
-from infra.settings.model import AwsPool
+from infra.settings.model_aws import AwsPool
 from tests.infra.recording import Made, made_by
 from tests.infra.samples import TAGS, aws_pool
 

@@ -8,7 +8,7 @@ import pulumi
 import pytest
 
 from infra.aws.storage import Storage, StorageArgs, bucket_name
-from infra.settings import model
+from infra.settings import model_aws
 from tests.infra.recording import Made, made_by
 from tests.infra.samples import TAGS
 
@@ -17,7 +17,7 @@ KINDS = ("logs", "event-logs", "lake")
 
 
 def build(protect: bool = True) -> Storage:
-    settings = model.Storage(log_days=30, event_log_days=60, lake_version_days=14)
+    settings = model_aws.Storage(log_days=30, event_log_days=60, lake_version_days=14)
     account = pulumi.Output.from_input("123456789012")
     return Storage("storage", StorageArgs("dev", account, "eu-west-1", settings, protect, TAGS))
 

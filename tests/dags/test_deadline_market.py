@@ -310,6 +310,20 @@ def test_a_resumed_run_took_what_all_its_attempts_worked(
     assert begun["ti"].kept[RUNTIMES] == [took, 500.0]
 
 
+@pytest.mark.parametrize(("before", "kept"), [(5000.0, [6000.0]), (0.0, None)], ids=["known", "unknown"])
+def test_a_deferred_run_leaves_what_it_took_unless_an_attempt_is_unknown(
+    kubernetes: Kubernetes, clock: Clock, before: float, kept: list[float] | None
+) -> None:
+    kubernetes.put("p", labels={"tidepool.dev/pool": "spot-small"})
+    script(kubernetes, clock, 1000.0)
+    kubernetes.script("p")
+    given = {"deadline": timedelta(hours=10), "checkpoint_every": EVERY}
+    operator = spark(kubernetes, **given, deferrable=True, get_logs=False)
+    begun = context(clock, {}, attempt=2, task_state_store=lost(before))
+    operator.trigger_reentry(begun, {"status": "success", "name": "p", "namespace": NAMESPACE})
+    assert begun["ti"].kept.get(RUNTIMES) == kept
+
+
 def test_a_job_without_a_deadline_leaves_none(kubernetes: Kubernetes, clock: Clock) -> None:
     script(kubernetes, clock, 1000.0)
     begun = context(clock, {})

@@ -19,7 +19,7 @@ from tidepool.labels import DEADLINE, utc
 from tidepool.ladder import Breaker, State
 from tidepool.operators import deadline_alert as alerts
 from tidepool.operators.deadline_alert import due, past_runtimes, queued_at
-from tidepool.retries import Attempt
+from tidepool.retries import PLATFORM, Attempt
 
 log = logging.getLogger(__name__)
 
@@ -97,9 +97,14 @@ def choice(
 
 
 def keep_runtime(context: Any, known: Known, ran: float) -> None:
-    """After a good run, whose last attempt ran so many seconds: leave what it took for the next run's choice."""
+    """After a good run, whose last attempt ran so many seconds: leave what it took for the next run's choice.
+
+    Nothing where that is not known: the pod of a deferred attempt went with its machine, and what it did was kept.
+    """
+    has_checkpoints = known.checkpoint_every is not None
+    if has_checkpoints and any(attempt.cause in PLATFORM and not attempt.seconds for attempt in known.attempts):
+        return
     try:
-        has_checkpoints = known.checkpoint_every is not None
         alerts.keep_runtime(context["ti"], known.taken + ran, has_checkpoints=has_checkpoints)
     except Exception as error:  # noqa: BLE001 - the job is done
         log.warning("what the run took cannot be kept: %s", error)

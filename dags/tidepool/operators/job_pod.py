@@ -410,6 +410,7 @@ class JobPodOperator(KubernetesPodOperator):
         """Come back from the triggerer (deferrable=True) and conclude as `execute` does."""
         self._context = context
         self._attempt = context["ti"].try_number
+        self._attempts = self._earlier_attempts(context)
         self._is_given_up = event.get("status") == "timeout" or LAUNCH_FAILED in str(event.get("stack_trace"))
         self._about_pod = event.get("status") == "failed" or self._is_given_up
         # The trigger's clocks are two: of the pod's start, and of the whole task.
@@ -485,14 +486,18 @@ class JobPodOperator(KubernetesPodOperator):
             return
         super().on_kill()
 
+    def _earlier_attempts(self, context: Any) -> list[Attempt]:
+        """Those since the task began, or began anew."""
+        attempts, most = remembered(context) or [], context["ti"].max_tries
+        if isinstance(most, int):
+            attempts, _ = retries.since_cleared(attempts, self._attempt, most, self.retries or 0)
+        return attempts
+
     def _prepared(self, context: Any) -> Launch:
         """This attempt's size and ladder, after what ended those before it; the log says what is different."""
         size_overrides.take(self, context)
         capacity = size_overrides.offered(self)
-        self._attempts = remembered(context) or []
-        most = context["ti"].max_tries
-        if isinstance(most, int):
-            self._attempts, _ = retries.since_cleared(self._attempts, self._attempt, most, self.retries or 0)
+        self._attempts = self._earlier_attempts(context)
         if words := retries.last_words(self._attempts, self._attempt):
             self.log.info(words)
         usual = self.placement

@@ -142,6 +142,7 @@ def defaults(capacity: Capacity, given: Mapping[str, Any]) -> dict[str, Any]:
         "startup_check_interval_seconds": 2,
         "on_finish_action": "delete_pod",
         "log_pod_spec_on_failure": False,
+        "logging_interval": 30,  # of deferred tasks: the stock None reads a log at the end, from a machine that is gone
         "termination_message_policy": "FallbackToLogsOnError",
     }
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.providers.cncf.kubernetes.callbacks import ExecutionMode
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -375,6 +375,12 @@ class JobPodOperator(KubernetesPodOperator):
         super().invoke_defer_method(last_log_time=last_log_time, context=context)
         # Not deferred: the pod is over. The stock operator has concluded, and would go on without what that returned.
         raise _OverAlready(self._returned)
+
+    def defer(self, *, trigger: Any, **more: Any) -> NoReturn:
+        """Leave the worker; the log is kept meanwhile, as far as it can be read."""
+        from tidepool.operators.pod_trigger import JobPodTrigger  # which only deferred tasks need
+
+        super().defer(trigger=JobPodTrigger.of(trigger), **more)
 
     def convert_config_file_to_dict(self) -> None:
         """For the triggerer, a file that the author named: the environment's would be one besides the connection's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import threading
@@ -13,6 +14,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from airflow.providers.cncf.kubernetes.triggers.pod import KubernetesPodTrigger
 from airflow.sdk import DAG, ExceptionRetryPolicy, RetryAction
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time import task_runner
@@ -688,6 +690,43 @@ def test_a_signal_is_the_machines_or_the_programs_own_as_the_machine_shows_in_a_
     kubernetes.script = gets_signal
     assert failed(task(kubernetes)).cause is cause
     assert clock.passed <= 70
+
+
+def deferred(operator: JobPodOperator, event: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The arguments of the trigger that a task leaves to the triggerer, at first or when it comes back."""
+    with pytest.raises(TaskDeferred) as caught:
+        operator.execute(context()) if event is None else operator.trigger_reentry(context(), event)
+    found: dict[str, Any] = caught.value.trigger.serialize()[1]
+    return found
+
+
+def test_a_deferred_tasks_log_is_read_while_it_runs(kubernetes: Kubernetes) -> None:
+    assert deferred(task(kubernetes, deferrable=True, kubernetes_conn_id=None))["logging_interval"] == 30
+    kubernetes.pods.clear()
+    given = task(kubernetes, deferrable=True, kubernetes_conn_id=None, logging_interval=5)
+    assert deferred(given)["logging_interval"] == 5
+
+
+def test_a_log_that_cannot_be_read_does_not_end_the_wait_for_a_deferred_pod(
+    kubernetes: Kubernetes, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = deferred(task(kubernetes, deferrable=True, kubernetes_conn_id=None, logging_interval=1))
+    trigger = KubernetesPodTrigger(**arguments)
+    (pod,) = kubernetes.pods.values()
+    hook = mock.AsyncMock()
+    hook.get_pod.return_value = pod
+    hook.read_logs.side_effect = ApiException(status=500, reason="dial tcp: no route to host")
+    monkeypatch.setattr(KubernetesPodTrigger, "hook", hook)
+    monkeypatch.setattr("airflow.providers.cncf.kubernetes.triggers.pod.asyncio.sleep", mock.AsyncMock())
+
+    async def fired() -> dict[str, Any]:
+        return (await anext(aiter(trigger.run()))).payload
+
+    event = asyncio.run(fired())
+    assert (event["status"], hook.read_logs.called) == ("error", True)
+    again = deferred(task(kubernetes, deferrable=True, kubernetes_conn_id=None), event)
+    assert again["logging_interval"] is None  # at its end, as where nobody asks for more
+    assert list(kubernetes.pods.values()) == [pod]
 
 
 def test_a_deferred_task_leaves_the_worker_on_its_last_rung(kubernetes: Kubernetes, clock: Clock) -> None:

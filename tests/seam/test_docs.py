@@ -233,7 +233,7 @@ def test_the_guides_defaults_of_the_stock_operators_arguments_are_those_of_a_job
     task = SparkPodOperator(task_id="load", application="load.py")
     own = inspect.signature(JobPodOperator.__init__).parameters
     stock = {row[0].strip("`"): row[1] for row in rows("JobPodOperator") if row[0].strip("`") not in own}
-    assert len(stock) == 6
+    assert len(stock) == 7
     for name, words in stock.items():
         value = getattr(task, name)
         assert f"local: {value}" in words if "local" in words else words.strip("`") == default(value), name

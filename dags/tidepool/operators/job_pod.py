@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.callbacks import ExecutionMode
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 
 LAUNCH_FAILED = "PodLaunchFailedException"
 """What the trigger gives a pod up by that can't start; it hands on the words only."""
+
+LOG_READING = "fetch_container_logs_before_current_sec"
+"""In the stack trace of a trigger that gave up waiting because it could not read the log."""
 
 QUOTA_SECONDS = 10.0
 
@@ -376,12 +379,6 @@ class JobPodOperator(KubernetesPodOperator):
         # Not deferred: the pod is over. The stock operator has concluded, and would go on without what that returned.
         raise _OverAlready(self._returned)
 
-    def defer(self, *, trigger: Any, **more: Any) -> NoReturn:
-        """Leave the worker; the log is kept meanwhile, as far as it can be read."""
-        from tidepool.operators.pod_trigger import JobPodTrigger  # which only deferred tasks need
-
-        super().defer(trigger=JobPodTrigger.of(trigger), **more)
-
     def convert_config_file_to_dict(self) -> None:
         """For the triggerer, a file that the author named: the environment's would be one besides the connection's."""
         self._config_dict = None
@@ -422,6 +419,9 @@ class JobPodOperator(KubernetesPodOperator):
         # The trigger's clocks are two: of the pod's start, and of the whole task.
         self._is_overtime = event.get("status") == "timeout" and "execution_timeout" in str(event.get("message"))
         self._deferred_for = (event["namespace"], event["name"])
+        if LOG_READING in str(event.get("stack_trace")):
+            # A machine that is lost hands on no log, and the pod's end must still be seen: the log is read then.
+            self.logging_interval = None
         return self._concluded(lambda: self._reentered(context, event), context)
 
     def _reentered(self, context: Any, event: dict[str, Any]) -> Any:

@@ -38,8 +38,11 @@ pytestmark = pytest.mark.local_cloud
 NAMESPACE = naming.tenant_namespace("jobs")
 PARTS = {"scheduler": "airflow-scheduler", "triggerer": "airflow-triggerer", "api_server": "kube-apiserver"}
 ONE_BY_ONE = ("worker", "lost_answer")
-MACHINE = {"reclaim": "evicted", "node_lost": "node_lost"}
-"""Killers of machines, and the cause of what runs there: the notice's drain evicts, and without one it is lost."""
+MACHINE = {"reclaim": "evicted", "spot_notice": "spot_reclaim", "node_lost": "node_lost"}
+"""Killers of machines, and the cause of what runs there: a drain evicts, one that its node says to be for a spot
+machine's notice takes it back, and without either it is lost."""
+LATE = {"reclaim": ("node_lost",), "spot_notice": ("node_lost", "evicted")}
+"""What a worker finds that looks once the machine is gone, and with it what its node said."""
 
 STEPS = ("before_create", "after_create", "pending", "running", "finishing")
 MODES = ("sync", "deferrable")
@@ -383,7 +386,8 @@ def _strike_all(chaos: Chaos, killer: str, run: str, runs: list[Run]) -> None:
             each.uid = pod.metadata.uid
     for machine in local.group("spot-small").instances:
         chaos.taken.add(machine)
-        reclaim(local.cloud, machine, 60 if killer == "reclaim" else 0, Progress())
+        notice, is_announced = 0 if killer == "node_lost" else 60, killer == "spot_notice"
+        reclaim(local.cloud, machine, notice, Progress(), is_announced)
     for each in runs:
         _struck(chaos, each)
 
@@ -431,9 +435,9 @@ def _wrong(chaos: Chaos, run: str, each: Run) -> list[str]:
     words = chaos.words(dag, run, task, state.attempt)
     classified = [word.split(" ended with ")[1].split(":")[0] for word in words if " ended with " in word]
     told = [each for each in dict.fromkeys(classified) if each != "ok"]
-    if each.mode == "deferrable" and is_hit:
-        # Its worker looks only afterwards: by then the machine that was drained may be gone altogether.
-        told = [expected[0] if cause == "node_lost" else cause for cause in told]
+    # A deferred task's worker looks only afterwards, and so does one that was stopped before its job ran.
+    if is_hit and (each.mode == "deferrable" or (each.killer == "spot_notice" and each.step != "running")):
+        told = [expected[0] if cause in LATE.get(each.killer, ()) else cause for cause in told]
     found.append(("causes in the log", told, [each for each in expected if each != "ok"]))
     wrong = [f"{dag} {task}: {what} {is_now!r}, not {wanted!r}" for what, is_now, wanted in found if is_now != wanted]
     return [*wrong, *(f"    {word}" for word in words[-60:] if wrong)]

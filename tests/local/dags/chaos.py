@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 
 from tidepool import JobPodOperator, capacity
 
-KILLERS = ("worker", "lost_answer", "scheduler", "triggerer", "api_server", "reclaim", "node_lost")
+KILLERS = ("worker", "lost_answer", "scheduler", "triggerer", "api_server", "reclaim", "spot_notice", "node_lost")
 STEPS = ("before_create", "after_create", "pending", "running", "finishing")
 MODES = ("sync", "deferrable")
 JOB = """\

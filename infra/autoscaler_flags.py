@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+GIVE_UP_SECONDS = 300
+"""So long without its machine, and the autoscaler gives a group up and tries the next pool."""
+
 FLAGS = {
     "expander": "priority,least-waste",  # the order of the pools; among equals, where the pod leaves least over
     "scan-interval": "10s",  # a scan costs a call or two of the cloud's API
@@ -14,7 +17,7 @@ FLAGS = {
     "max-scale-down-parallelism": "100",  # jobs that end together leave their machines together
     "skip-nodes-with-local-storage": "false",  # every job has an emptyDir; jobs say themselves that they stay
     "ignore-daemonsets-utilization": "true",  # an agent alone does not make a small machine look used
-    "max-node-provision-time": "5m",  # a machine that is not there by then never comes: try the next pool
+    "max-node-provision-time": f"{GIVE_UP_SECONDS // 60}m",  # a machine that is not there by then never comes
     "initial-node-group-backoff-duration": "3m",  # spot capacity comes back in minutes, and trying again is free:
     "max-node-group-backoff-duration": "15m",  # a pool without capacity says so within a scan or two
     "node-group-backoff-reset-timeout": "1h",

@@ -11,14 +11,11 @@ from typing import Any
 
 from infra.contract.scheduling import Amount, amount, requests
 from infra.settings.model import Tenant
+from infra.team_namespaces import DEFAULT_LIMITS, DEFAULT_REQUESTS
 from tidepool import quantity
 from tidepool.job import human
 
 GIB = 1024**3
-
-DEFAULT_REQUESTS = {"cpu": "100m", "memory": "512Mi", "ephemeral-storage": "1Gi"}
-DEFAULT_LIMITS = {"memory": "512Mi"}
-"""The LimitRange of teams' namespaces. infra/services/tenants.py has the same, which a test compares."""
 
 
 def with_defaults(pod: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from infra.autoscaler_flags import GIVE_UP_SECONDS
 from infra.contract import admission, landing, namespace, scheduling
 from infra.contract.problem import Problem
 from infra.contract.shape import malformed
@@ -18,9 +19,6 @@ from tidepool.capacity import Capacity
 SCALE_UP_SECONDS = 300
 """What a job must be ready to wait for a machine: the autoscaler looks every 10 s, EC2 launches in about a minute, and
 a machine boots, joins and pulls its DaemonSets' images in two more. Typical is 1.5 to 4 minutes."""
-
-GIVE_UP_SECONDS = 300
-"""So long without its machine, and the autoscaler gives a group up (max-node-provision-time, autoscaler_flags.py)."""
 
 FALLBACK_SECONDS = GIVE_UP_SECONDS + SCALE_UP_SECONDS
 """What a job must be ready to wait where spot fails silently, and an on-demand machine is bought after it."""

@@ -11,10 +11,9 @@ from infra.contract.template import Template
 from infra.policy import pod_security
 from infra.settings.model import Settings, Tenant
 from infra.settings.strict import near
+from infra.team_namespaces import SERVICES_PRIORITY_CLASSES
 from tidepool.capacity import DRIVER_SERVICE_ACCOUNT, JOB_PRIORITY_CLASS, Capacity
 from tidepool.pod import SAFE_TO_EVICT
-
-SERVICES_PRIORITY_CLASSES = (naming.PLATFORM_PRIORITY_CLASS, "system-cluster-critical", "system-node-critical")
 
 
 def quota(template: Template, settings: Settings) -> Iterator[Problem]:

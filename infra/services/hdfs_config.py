@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
-from infra import naming
+from infra import hdfs_names
+from infra.hdfs_names import LAKE_FOLDER, NAMESERVICE, service_host
+from infra.hdfs_names import NAMENODE as NAMENODE
+from infra.hdfs_names import NAMENODE_PORTS as NAMENODE_PORTS
+from infra.hdfs_names import QUORUM as QUORUM
 from infra.settings.model import Hdfs
 
-NAMENODE, DATANODE = "hdfs-namenode", "hdfs-datanode"
-JOURNALNODE, ZOOKEEPER = "hdfs-journalnode", "hdfs-zookeeper"
+DATANODE, JOURNALNODE, ZOOKEEPER = "hdfs-datanode", "hdfs-journalnode", "hdfs-zookeeper"
 """StatefulSets, and the headless Services of the same names."""
 
-NAMENODE_PORTS = {"rpc": 8020, "http": 9870}
 DATANODE_PORTS = {"data": 9866, "http": 9864, "ipc": 9867}
 JOURNALNODE_PORTS = {"rpc": 8485, "http": 8480}
 ZOOKEEPER_PORTS = {"client": 2181, "peer": 2888, "election": 3888}
@@ -24,16 +26,15 @@ ZKFC_PORT = 8019
 HIGH_AVAILABILITY = "HDFS_HIGH_AVAILABILITY"
 """The variable that tells the image's scripts of it."""
 
-NAMESERVICE = "tidepool"
-NAMENODES, QUORUM = 2, 3
-"""With high availability: NameNodes, and JournalNodes as well as ZooKeeper nodes."""
+NAMENODES = 2
+"""With high availability."""
 
 USER, USER_ID = "hdfs", 186
 """Who the servers run as, and so HDFS's superuser."""
 
 JOBS_USER = "spark"
 DIRECTORIES = {
-    "/lake": (f"{JOBS_USER}:{JOBS_USER}", "755"),
+    LAKE_FOLDER: (f"{JOBS_USER}:{JOBS_USER}", "755"),
     "/spark-events": (f"{JOBS_USER}:{JOBS_USER}", "770"),
     "/tmp": (f"{USER}:{USER}", "1777"),  # noqa: S108 - a folder of HDFS
 }
@@ -51,16 +52,9 @@ def host(service: str, ordinal: int) -> str:
     return f"{service}-{ordinal}.{service_host(service)}"
 
 
-def service_host(service: str) -> str:
-    """The DNS name of a headless Service: all of its pods."""
-    return f"{service}.{naming.PLATFORM_NAMESPACE}.svc.cluster.local"
-
-
 def uri(hdfs: Hdfs) -> str:
     """How clients name this file system. With high availability it needs `client_settings` to be found."""
-    if hdfs.high_availability:
-        return f"hdfs://{NAMESERVICE}"
-    return f"hdfs://{service_host(NAMENODE)}:{NAMENODE_PORTS['rpc']}"
+    return hdfs_names.uri(hdfs.high_availability)
 
 
 def namenode_hosts(hdfs: Hdfs) -> list[str]:

@@ -11,6 +11,7 @@ import pulumi_kubernetes as kubernetes
 from infra import naming
 from infra.services import network_policies
 from infra.settings.model import Tenant
+from infra.team_namespaces import DEFAULT_LIMITS, DEFAULT_REQUESTS, SERVICES_PRIORITY_CLASSES
 from tidepool.capacity import (
     BREAKERS_CONFIG_MAP,
     DRIVER_SERVICE_ACCOUNT,
@@ -36,13 +37,6 @@ APPLICATION_VERBS = ["create", "get", "list", "watch", "delete"]
 
 DRIVER_VERBS = ["create", "get", "list", "watch", "delete", "deletecollection"]
 """Of pods. Spark removes its executors at the end by one deletecollection."""
-
-FORBIDDEN_PRIORITIES = (naming.PLATFORM_PRIORITY_CLASS, "system-cluster-critical", "system-node-critical")
-"""What would put out the platform's own pods."""
-
-DEFAULT_REQUESTS = {"cpu": "100m", "memory": "512Mi", "ephemeral-storage": "1Gi"}
-DEFAULT_LIMITS = {"memory": "512Mi"}
-"""For containers that say nothing, such as sidecars. CPU and disk have no limit: a job has its machine to itself."""
 
 
 class Tenants(pulumi.ComponentResource):
@@ -233,7 +227,7 @@ def quotas(settings: Tenant) -> dict[str, Any]:
             "hard": {"pods": "0"},
             "scopeSelector": {
                 "matchExpressions": [
-                    {"scopeName": "PriorityClass", "operator": "In", "values": list(FORBIDDEN_PRIORITIES)}
+                    {"scopeName": "PriorityClass", "operator": "In", "values": list(SERVICES_PRIORITY_CLASSES)}
                 ]
             },
         },

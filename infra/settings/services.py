@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from infra import charts
-from infra.naming import DNS_LABEL, PLATFORM_NAMESPACE, PROJECT
+from infra import charts, hdfs_names
+from infra.naming import DNS_LABEL, PLATFORM_NAMESPACE
 from infra.settings import patterns
 from infra.settings.model import (
     Airflow,
@@ -33,18 +33,6 @@ RESERVED_TENANTS = ("airflow", "hdfs", "monitoring", "platform", "system")
 TENANT_LENGTH = 51
 """Of a team's name, at most: a role's may have 64, of which `jobs-` and what Pulumi adds (`-1a2b3c4`) take 13."""
 
-OWN_HDFS = {
-    False: f"hdfs://hdfs-namenode.{PLATFORM_NAMESPACE}.svc.cluster.local:8020",
-    True: f"hdfs://{PROJECT}",
-}
-"""How clients name the HDFS that this program deploys, without and with high availability (hdfs_config.uri)."""
-
-HDFS_QUORUM = 3
-"""JournalNodes, and ZooKeeper nodes, with high availability."""
-
-OWN_HDFS_LAKE = "/lake"
-"""The folder that jobs may write there."""
-
 
 def wanted_images(deployed: Services) -> tuple[str, ...]:
     """Those of this repository's images that an environment with these services can't do without."""
@@ -61,7 +49,7 @@ def machines_of_hdfs(hdfs: Hdfs | None) -> int:
     """System machines that it needs: its servers of one kind are never on the same."""
     if hdfs is None:
         return 0
-    return max(hdfs.datanodes, HDFS_QUORUM if hdfs.high_availability else 0)
+    return max(hdfs.datanodes, hdfs_names.QUORUM if hdfs.high_availability else 0)
 
 
 def tenants(body: Table) -> dict[str, Tenant]:
@@ -155,7 +143,7 @@ def check_lake(body: Table, uri: str, hdfs: Hdfs | None) -> None:
     if hdfs is None:
         body.problem("uri", uri, "elsewhere, or on the HDFS of this environment, which tidepool:hdfs deploys")
         return
-    own = OWN_HDFS[hdfs.high_availability] + OWN_HDFS_LAKE
+    own = hdfs_names.uri(hdfs.high_availability) + hdfs_names.LAKE_FOLDER
     if uri != own and not uri.startswith(f"{own}/"):
         having = "with" if hdfs.high_availability else "without"
         body.problem(

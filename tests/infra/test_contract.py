@@ -16,12 +16,11 @@ import pytest
 import yaml
 
 from infra import contract, settings
-from infra.autoscaler_flags import FLAGS
 from infra.aws import addons, machines
 from infra.cli import check
-from infra.contract import ContractError, Template, admission, daemons, dag_source, environment, jobs, scheduling
+from infra.contract import ContractError, Template, daemons, dag_source, environment, jobs, scheduling
 from infra.contract.problem import Problem, by_place
-from infra.services import gpu, tenants, termination_handler
+from infra.services import gpu, termination_handler
 from infra.settings.model import AwsCloud, Settings
 from tests.infra import recorded
 from tidepool import sizing
@@ -279,21 +278,12 @@ def test_the_addons_that_run_on_every_machine_are_reckoned_with() -> None:
     assert {names.get(each, each) for each in addons_with_daemons} == {each.name for each in daemons.ADDONS}
 
 
-def test_the_fallback_comes_when_the_autoscaler_gives_a_group_up() -> None:
-    assert FLAGS["max-node-provision-time"] == f"{jobs.GIVE_UP_SECONDS // 60}m"
-
-
 def test_daemons_that_sizing_leaves_no_room_are_reported(
     base: Settings, capacity: Capacity, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sizing, "DAEMON_CPU_MILLIS", 100)
     rules = {problem.rule for problem in contract.problems(base, capacity, [])}
     assert "daemons" in rules
-
-
-def test_a_teams_defaults_are_those_that_its_namespace_gets() -> None:
-    assert admission.DEFAULT_REQUESTS == tenants.DEFAULT_REQUESTS
-    assert admission.DEFAULT_LIMITS == tenants.DEFAULT_LIMITS
 
 
 def test_problems_come_by_file_and_line_each_once() -> None:

@@ -12,9 +12,7 @@ import pytest
 import yaml
 
 from infra import image_sources, settings
-from infra.services import hdfs_config
 from infra.settings import services, stack_file
-from infra.settings.model import Hdfs
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = Path(__file__).parent / "cases"
@@ -69,14 +67,6 @@ def test_pulumi_fills_in_what_settings_takes_for_a_missing_key() -> None:
     assert {key: PROJECT[key]["type"] for key in settings.REQUIRED if key != "owner"} == dict.fromkeys(
         [key for key in settings.REQUIRED if key != "owner"], "object"
     )
-
-
-@pytest.mark.parametrize("is_available", [False, True], ids=["one NameNode", "high availability"])
-def test_a_lake_on_our_hdfs_is_looked_for_where_hdfs_is_and_where_jobs_may_write(is_available: bool) -> None:
-    hdfs = Hdfs(datanodes=3, replication=3, volume_gib=9, namenode_volume_gib=9, high_availability=is_available)
-    assert services.OWN_HDFS[is_available] == hdfs_config.uri(hdfs)
-    assert hdfs_config.DIRECTORIES[services.OWN_HDFS_LAKE][0].startswith(f"{hdfs_config.JOBS_USER}:")
-    assert hdfs_config.QUORUM == services.HDFS_QUORUM
 
 
 def test_the_images_that_settings_knows_are_those_of_this_repository() -> None:

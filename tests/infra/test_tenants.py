@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from infra import naming
+from infra import naming, team_namespaces
 from infra.services import network_policies, tenants
 from infra.services.tenants import SHARED_CONFIG_MAPS, Tenants
 from infra.settings.model import Tenant
@@ -174,4 +174,4 @@ def test_a_quota_counts_what_jobs_request() -> None:
     """Every resource that the quota bounds is either in a job's pod or given by the LimitRange."""
     hard = tenants.quotas(SALES)["quota"]["hard"]
     counted = {key.partition(".")[2] for key in hard if "." in key} - {"nvidia.com/gpu"}
-    assert counted <= tenants.DEFAULT_REQUESTS.keys()
+    assert counted <= team_namespaces.DEFAULT_REQUESTS.keys()

@@ -47,7 +47,7 @@ PURE = [
 """Modules of the library that know neither Airflow nor Kubernetes, and that infra's contract may use."""
 
 PURE_INFRA = (
-    "naming versions autoscaler_flags capacity_document charts image_sources scheduling "
+    "naming versions autoscaler_flags capacity_document charts hdfs_names image_sources scheduling team_namespaces "
     "aws.allocatable aws.asg_tags aws.instance_types aws.launch_template aws.machines aws.subnets aws.user_data"
 )
 

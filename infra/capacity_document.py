@@ -45,10 +45,20 @@ def build(
     )
 
 
+SMALL_EVENT_LOGS = {"spark.eventLog.rolling.enabled": "true", "spark.eventLog.rolling.maxFileSize": "10m"}
+"""Spark 3.5, which Sparkling Water has, writes one file unless told otherwise; less than 10 MiB Spark refuses."""
+
+
 def spark_conf(hadoop: Mapping[str, str], event_logs: str) -> dict[str, str]:
-    """Settings of every Spark job. hadoop: of HDFS's clients; event_logs: URI, empty where nobody reads them."""
+    """Settings of every Spark job. hadoop: of HDFS's clients; event_logs: URI, empty where nobody reads them.
+
+    In S3 a file is there once it is closed, and a machine that is gone closes none: files as small as Spark allows.
+    """
     conf = {f"spark.hadoop.{key}": value for key, value in hadoop.items()}
-    return conf | ({"spark.eventLog.enabled": "true", "spark.eventLog.dir": event_logs} if event_logs else {})
+    if not event_logs:
+        return conf
+    conf |= {"spark.eventLog.enabled": "true", "spark.eventLog.dir": event_logs}
+    return conf | (SMALL_EVENT_LOGS if event_logs.startswith("s3a://") else {})
 
 
 def resources(pool: AwsPool | SystemNodes) -> Allocatable:

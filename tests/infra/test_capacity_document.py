@@ -44,6 +44,14 @@ def test_what_only_the_cloud_knows_comes_from_it() -> None:
     assert (written.lake, written.images) == (capacity.Lake(uri=LAKE), {"spark": "spark:abc"})
 
 
+def test_event_logs_in_s3_are_closed_as_often_as_spark_allows_and_of_every_spark_that_there_is() -> None:
+    conf = capacity_document.spark_conf({}, "s3a://logs/spark-events")
+    assert conf["spark.eventLog.rolling.maxFileSize"] == "10m"  # "at least 10 MiB", Spark says otherwise
+    assert conf["spark.eventLog.rolling.enabled"] == "true"  # not Spark 3.5's default
+    assert not [key for key in capacity_document.spark_conf({}, "hdfs://n:8020/logs") if "rolling" in key]
+    assert capacity_document.spark_conf({}, "") == {}
+
+
 def test_each_tenant_has_a_namespace_and_runs_jobs_there_as_one_account() -> None:
     written = document(stack("prod"))
     assert written.tenants == {

@@ -128,13 +128,13 @@ def finding(thing: Object, rule: Any, kind: str = "Pod") -> Finding:
     )
 
 
-def test_an_orphan_has_half_a_minute_to_stop_an_executor_its_own_time_and_a_lost_pod_none(setting: Setting) -> None:
+def test_an_orphan_has_15_seconds_to_stop_an_executor_its_own_time_and_a_lost_pod_none(setting: Setting) -> None:
     setting.server.nodes = [node("node-1")]
     setting.server.pods = [job("orphan", lease=NOW - 900), job("lost", node="node-9"), job("fine")]
     main = ended(job("main", run="r"), NOW - 900)
     setting.server.pods += [main, member(main, node="node-1")]
     setting.look()
-    assert sorted(setting.server.deleted) == [("Pod", "exec-1", None), ("Pod", "lost", 0), ("Pod", "orphan", 30)]
+    assert sorted(setting.server.deleted) == [("Pod", "exec-1", None), ("Pod", "lost", 0), ("Pod", "orphan", 15)]
 
 
 def test_what_changed_in_between_or_is_another_of_the_name_is_not_deleted(setting: Setting) -> None:

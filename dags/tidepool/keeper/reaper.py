@@ -61,7 +61,7 @@ class Rule:
 LOST = Rule("lost", 0.0, Action.FORCE_DELETE, 2000)
 """A pod whose machine has ended; Kubernetes alone would keep it for 6 minutes."""
 
-OWNERLESS = Rule("ownerless", 120.0, Action.DELETE, 200, stop_seconds=30)
+OWNERLESS = Rule("ownerless", 120.0, Action.DELETE, 200, stop_seconds=15)
 """A pod whose task is over, as Airflow says, and whose lease has ended or was not renewed twice. From the last renewal
 it has RENEW_SECONDS, the grace, a look and its time to stop: less than the 5 minutes that an orphan may live. Nobody
 will go on with what it could still save."""

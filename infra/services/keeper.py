@@ -11,21 +11,11 @@ import pulumi_kubernetes as kubernetes
 import pulumi_random as random
 
 from infra import naming
-from infra.services import network_policies
-from infra.services.airflow_values import DATABASE_KEY, KEEPER_USER_SECRET
-from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD, Placement, resources
+from infra.services import keeper_pods
+from infra.services.airflow_values import DATABASE_KEY
+from infra.services.keeper_pods import DATABASE_SECRET, LABELS, NAME, PAGE_KEY, PAGE_SECRET
+from infra.services.placement import Placement
 from infra.settings import model
-
-NAME = naming.KEEPER_SERVICE_ACCOUNT  # of everything here
-PORT = naming.KEEPER_PORT
-USER_ID = 187
-"""Of the image `keeper`."""
-
-KUBELET_PORT = 10250
-AIRFLOW_URL = "http://airflow-api-server:8080"
-DATABASE_SECRET, PAGE_SECRET, PAGE_KEY = "keeper-database", naming.KEEPER_PAGE_SECRET, naming.KEEPER_PAGE_KEY
-CAPACITY_FOLDER, DATA_FOLDER = "/etc/tidepool", "/data"
-LABELS = {"app.kubernetes.io/name": NAME}
 
 READ_RULES: dict[str, list[str]] = {
     "nodes": ["get", "list", "watch"],
@@ -122,14 +112,16 @@ class Keeper(pulumi.ComponentResource):
         )
 
     def _connections(self, metrics: bool) -> None:
-        for policy, spec in policies(metrics).items():
+        for policy, spec in keeper_pods.policies(metrics).items():
             kubernetes.networking.v1.NetworkPolicy(
                 f"{self._name}-{policy}",
                 metadata={"name": policy, "namespace": naming.PLATFORM_NAMESPACE},
                 spec=spec,
                 opts=self._inside,
             )
-        kubernetes.core.v1.Service(f"{self._name}-service", metadata=_named(), spec=service(), opts=self._inside)
+        kubernetes.core.v1.Service(
+            f"{self._name}-service", metadata=_named(), spec=keeper_pods.service(), opts=self._inside
+        )
         kubernetes.policy.v1.PodDisruptionBudget(
             f"{self._name}-budget",
             metadata=_named(),
@@ -155,7 +147,7 @@ class Keeper(pulumi.ComponentResource):
                 kubernetes.core.v1.PersistentVolumeClaim(
                     f"{self._name}-ledger",
                     metadata={"name": "keeper-ledger", "namespace": naming.PLATFORM_NAMESPACE},
-                    spec=claim(args.settings.volume_gib, args.storage_class),
+                    spec=keeper_pods.claim(args.settings.volume_gib, args.storage_class),
                     # It waits for its pod, and what it holds outlives the keeper.
                     opts=pulumi.ResourceOptions(
                         parent=self,
@@ -163,10 +155,11 @@ class Keeper(pulumi.ComponentResource):
                     ),
                 )
             )
+        made_of = keeper_pods.PodArgs(args.settings, image, database, args.placement, args.has_airflow, args.arguments)
         kubernetes.apps.v1.Deployment(
             f"{self._name}-deployment",
             metadata=_named(),
-            spec=deployment(args, image, database),
+            spec=keeper_pods.deployment(made_of),
             opts=pulumi.ResourceOptions(parent=self, depends_on=before),
         )
 
@@ -179,132 +172,6 @@ class Keeper(pulumi.ComponentResource):
             string_data={PAGE_KEY: token.result},
             opts=self._inside,
         )
-
-
-def service() -> Any:
-    """Specification of the Service: the page, the metrics and whether it is well."""
-    return {"type": "ClusterIP", "selector": LABELS, "ports": [{"name": "http", "port": PORT, "targetPort": "http"}]}
-
-
-def policies(metrics: bool) -> dict[str, Any]:
-    """Specifications of NetworkPolicies by name, beside the namespace's own: to kubelets, and for Prometheus."""
-    outside = {"ipBlock": {"cidr": "0.0.0.0/0", "except": [network_policies.LINK_LOCAL]}}
-    found: dict[str, Any] = {
-        "keeper-kubelets": {
-            "podSelector": {"matchLabels": LABELS},
-            "policyTypes": ["Egress"],
-            "egress": [{"to": [outside], "ports": [{"port": KUBELET_PORT, "protocol": "TCP"}]}],
-        }
-    }
-    if metrics:
-        monitoring = {network_policies.NAMESPACE_NAME_LABEL: naming.MONITORING_NAMESPACE}
-        found["keeper-metrics"] = {
-            "podSelector": {"matchLabels": LABELS},
-            "policyTypes": ["Ingress"],
-            "ingress": [
-                {
-                    "from": [{"namespaceSelector": {"matchLabels": monitoring}}],
-                    "ports": [{"port": PORT, "protocol": "TCP"}],
-                }
-            ],
-        }
-    return found
-
-
-def claim(gib: int, storage_class: str) -> Any:
-    """Specification of the claim of the ledger's volume."""
-    spec: dict[str, Any] = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": f"{gib}Gi"}},
-    }
-    return spec | ({"storageClassName": storage_class} if storage_class else {})
-
-
-def deployment(args: KeeperArgs, image: pulumi.Input[str], database: str) -> Any:
-    """Specification of the Deployment. database: name of the Secret with its URL; empty: a file on the volume."""
-    one_at_a_time = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
-    return {
-        "replicas": args.settings.replicas,
-        "strategy": one_at_a_time if database else {"type": "Recreate"},
-        "selector": {"matchLabels": LABELS},
-        "template": {"metadata": {"labels": LABELS}, "spec": pod(args, image, database)},
-    }
-
-
-def pod(args: KeeperArgs, image: pulumi.Input[str], database: str) -> dict[str, Any]:
-    """Specification of the pod."""
-    answers = {"httpGet": {"path": "/healthz", "port": "http"}, "timeoutSeconds": 5}
-    data = [] if database else [{"name": "data", "mountPath": DATA_FOLDER}]
-    volumes = [] if database else [{"name": "data", "persistentVolumeClaim": {"claimName": "keeper-ledger"}}]
-    return {
-        "serviceAccountName": NAME,
-        "automountServiceAccountToken": True,
-        "enableServiceLinks": False,
-        "priorityClassName": naming.PLATFORM_PRIORITY_CLASS,
-        "nodeSelector": dict(args.placement.selector),
-        "tolerations": args.placement.tolerations(),
-        "topologySpreadConstraints": [
-            {
-                "maxSkew": 1,
-                "topologyKey": "kubernetes.io/hostname",
-                "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": LABELS},
-            }
-        ],
-        "securityContext": {**RESTRICTED_POD, "runAsUser": USER_ID, "runAsGroup": USER_ID, "fsGroup": USER_ID},
-        "containers": [
-            {
-                "name": NAME,
-                "image": image,
-                "args": command(args, database),
-                "env": environment(args, database),
-                "ports": [{"name": "http", "containerPort": PORT}],
-                "securityContext": {**RESTRICTED_CONTAINER, "readOnlyRootFilesystem": True},
-                "resources": resources("100m", "512Mi", "1Gi"),
-                "startupProbe": {**answers, "periodSeconds": 2, "failureThreshold": 60},
-                "readinessProbe": {**answers, "periodSeconds": 10},
-                "livenessProbe": {**answers, "periodSeconds": 20, "failureThreshold": 6},
-                "volumeMounts": [
-                    {"name": "capacity", "mountPath": CAPACITY_FOLDER, "readOnly": True},
-                    {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 (in the pod)
-                    *data,
-                ],
-            }
-        ],
-        "volumes": [
-            {"name": "capacity", "configMap": {"name": naming.CAPACITY_CONFIG_MAP}},
-            {"name": "tmp", "emptyDir": {"sizeLimit": "256Mi"}},
-            *volumes,
-        ],
-    }
-
-
-def command(args: KeeperArgs, database: str) -> list[pulumi.Input[str]]:
-    """The container's command line."""
-    words: list[pulumi.Input[str]] = ["python", "-m", "tidepool.keeper", "--listen", f"0.0.0.0:{PORT}"]
-    words += ["--database", "env" if database else f"{DATA_FOLDER}/ledger.db"]
-    words += ["--lease", f"{naming.PLATFORM_NAMESPACE}/{naming.KEEPER_LEASE}"]
-    if args.settings.airflow is not None:
-        words += ["--airflow", args.settings.airflow.url]
-    elif args.has_airflow:
-        words += ["--airflow", AIRFLOW_URL]
-    return [*words, *(["--dry-run"] if args.settings.dry_run else []), *args.arguments]
-
-
-def environment(args: KeeperArgs, database: str) -> list[dict[str, Any]]:
-    """The container's variables; what is secret comes from Secrets."""
-    secrets = {"TIDEPOOL_PAGE_TOKEN": (PAGE_SECRET, PAGE_KEY)}
-    secrets |= {"TIDEPOOL_LEDGER": (database, DATABASE_KEY)} if database else {}
-    airflow = args.settings.airflow.secret if args.settings.airflow else KEEPER_USER_SECRET if args.has_airflow else ""
-    if airflow:
-        secrets |= {"TIDEPOOL_AIRFLOW_USER": (airflow, "username"), "TIDEPOOL_AIRFLOW_PASSWORD": (airflow, "password")}
-    return [
-        {"name": "TIDEPOOL_CAPACITY", "value": f"{CAPACITY_FOLDER}/{naming.CAPACITY_KEY}"},
-        *(
-            {"name": variable, "valueFrom": {"secretKeyRef": {"name": secret, "key": key}}}
-            for variable, (secret, key) in secrets.items()
-        ),
-    ]
 
 
 def _named() -> Any:

@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from infra import versions
 from infra.aws.database import connection_url
-from infra.services import airflow_setup, airflow_values, keeper
+from infra.services import airflow_setup, airflow_values, keeper_pods
 from infra.services.airflow_values import Image, config, pools, split_image
 from infra.settings import model
 from tests.infra.releases import SYSTEM, pods_of
@@ -142,9 +142,9 @@ def test_only_the_api_server_knows_the_token_of_the_keepers_page_and_finds_it_wh
     image = Image("registry.example/airflow", "abc")
     made = airflow_values.values(LOCAL, image, "", "airflow-database", SYSTEM, True, {}, has_page=True)
     url, token = made["apiServer"].pop("env")
-    assert url == {"name": "TIDEPOOL_KEEPER_URL", "value": f"http://{keeper.NAME}:{keeper.PORT}"}
-    assert token["valueFrom"]["secretKeyRef"] == {"name": keeper.PAGE_SECRET, "key": keeper.PAGE_KEY}
-    assert keeper.PAGE_SECRET not in json.dumps(made)
+    assert url == {"name": "TIDEPOOL_KEEPER_URL", "value": f"http://{keeper_pods.NAME}:{keeper_pods.PORT}"}
+    assert token["valueFrom"]["secretKeyRef"] == {"name": keeper_pods.PAGE_SECRET, "key": keeper_pods.PAGE_KEY}
+    assert keeper_pods.PAGE_SECRET not in json.dumps(made)
     assert "env" not in values()["apiServer"]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pulumi
 import pytest
 
-from infra.services import keeper
+from infra.services import keeper_pods
 from infra.services.keeper import Keeper, KeeperArgs
 from infra.settings import model
 from tests.infra import golden, recording
@@ -89,7 +89,7 @@ def test_no_password_stands_in_the_deployment() -> None:
 @pytest.mark.parametrize(
     ("changes", "url", "secret"),
     [
-        ({}, keeper.AIRFLOW_URL, "airflow-keeper"),
+        ({}, keeper_pods.AIRFLOW_URL, "airflow-keeper"),
         ({"airflow": model.AirflowElsewhere("https://airflow.example", "api")}, "https://airflow.example", "api"),
         ({"has_airflow": False}, "", ""),
     ],

@@ -18,7 +18,8 @@ from infra import naming
 from infra.aws import storage_class
 from infra.local.world_kubernetes import ApiServer
 from infra.local.world_monitor import plain
-from infra.services.keeper import PAGE_KEY, PAGE_SECRET, PORT, Keeper, KeeperArgs
+from infra.services.keeper import Keeper, KeeperArgs
+from infra.services.keeper_pods import PAGE_KEY, PAGE_SECRET, PORT
 from infra.services.placement import Placement
 from infra.settings import model
 from tests.infra import recording

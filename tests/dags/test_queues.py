@@ -4,12 +4,21 @@ import dataclasses
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
 
-from tidepool import DaskClusterOperator, SparkClusterOperator, SparkPodOperator, capacity, queues
+from tidepool import (
+    DaskClusterOperator,
+    DaskPodOperator,
+    SparkApplicationOperator,
+    SparkClusterOperator,
+    SparkPodOperator,
+    capacity,
+    queues,
+)
 from tidepool.capacity import Capacity, Pool, Tenant
 from tidepool.job import Job
 from tidepool.sizing import place
@@ -140,6 +149,31 @@ def test_a_job_of_several_pods_waits_for_all_machines_of_its_workers(queued: Cal
     assert (dask.pool, dask.pool_slots) == (dask.worker_placement.pools[0].name, 2 * each)
     assert spark.pool_slots == each
     assert many.pool_slots == many.claim.queue.slots  # more than there are would never start
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [
+        (SparkPodOperator, {}),
+        (SparkPodOperator, {"exclusive": False}),
+        (SparkClusterOperator, {"executors": 3}),
+        (SparkClusterOperator, {"executors": (2, 9), "market": "spot", "driver_market": "spot"}),
+        (SparkApplicationOperator, {}),
+        (DaskPodOperator, {"image": "spark"}),
+        (DaskClusterOperator, {"workers": 3, "image": "spark"}),
+        (DaskClusterOperator, {"image": "spark", "scheduler_market": None, "scheduler_memory": "4Gi"}),
+        (DaskClusterOperator, {"workers": 3, "cores": 1, "exclusive": False, "machine": "m5.large", "image": "spark"}),
+    ],
+)
+def test_each_instance_of_a_mapped_task_waits_for_as_much_as_if_it_were_alone(
+    queued: Callable[..., Capacity], kind: Any, asked: dict[str, Any]
+) -> None:
+    with DAG("d", schedule=None) as dag:
+        alone = kind(task_id="alone", application="a.py", **asked)
+        kind.partial(task_id="many", application="a.py", **asked).expand(application_args=[["1"], ["2"]])
+    mapped = dag.get_task("many")
+    assert (mapped.pool, mapped.pool_slots) == (alone.pool, alone.pool_slots)
+    assert alone.pool_slots > 1 or not asked.get("exclusive", True)
 
 
 def test_the_tier_of_a_job_is_its_priority_in_airflow_too(queued: Callable[..., Capacity]) -> None:

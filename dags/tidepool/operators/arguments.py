@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -18,7 +18,10 @@ from tidepool.ladder import offered
 from tidepool.operators.retry_policy import CauseRetryPolicy
 from tidepool.queues import WEIGHTS
 from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES
-from tidepool.sizing import place
+from tidepool.sizing import Placement, place
+
+Claimed = Callable[[Mapping[str, Any], Capacity], Sequence[tuple[Placement, int]]]
+"""From a job's arguments to the pods that it has, and how many of each."""
 
 NO_POOL = "default_pool"
 """No pool named. Airflow's own default for its argument of this name, which mapped tasks always pass."""
@@ -156,15 +159,15 @@ def alert(dag: Any, task: str, deadline: timedelta | None) -> None:
     add_task_deadline(dag, task, deadline)
 
 
-def of_mapped(kwargs: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+def of_mapped(kwargs: Mapping[str, Any], made: Mapping[str, Any], claimed: Claimed) -> dict[str, Any]:
     """What a mapped task must have already when the file is parsed: the scheduler reads its retries there.
 
-    kwargs: what `partial` was given; made: what Airflow's made of it.
+    kwargs: what `partial` was given; made: what Airflow's made of it. claimed: the pods of one instance.
     """
     dag = made.get("dag")
     given = {**(getattr(dag, "default_args", None) or {}), **(kwargs.get("default_args") or {}), **made}
     alert(dag, made["task_id"], given.get("deadline"))
-    queue = _queue_of_mapped(given)
+    queue = _queue_of_mapped(given, claimed)
     if given.get("retry_policy") is not None:
         return queue
     platform, memory = given.get("platform_retries", PLATFORM_RETRIES), given.get("memory_retries", MEMORY_RETRIES)
@@ -174,10 +177,30 @@ def of_mapped(kwargs: Mapping[str, Any], made: Mapping[str, Any]) -> dict[str, A
     return {"retries": policy.limits.total, "retry_policy": policy, **queue}
 
 
+MAIN_DEFAULTS: Mapping[str, Any] = {"cores": 1, "memory": "2Gi", "market": "on-demand"}
+"""What the main pod of a job of several gets where its author says nothing."""
+
 _ASKED = ("cores", "memory", "gpus", "machine", "exclusive", "team")
 
 
-def _queue_of_mapped(given: Mapping[str, Any]) -> dict[str, Any]:
+def placed(given: Mapping[str, Any], capacity: Capacity, main: str = "") -> Placement:
+    """Where a job of these arguments goes; main: its main pod, by what the arguments of that begin with.
+
+    Raises JobError where it can't be.
+    """
+    if main:
+        given = {
+            "task_id": given["task_id"],
+            "team": given.get("team"),
+            "exclusive": False,
+            **{name: given.get(f"{main}_{name}", default) for name, default in MAIN_DEFAULTS.items()},
+        }
+    asked = {name: given[name] for name in _ASKED if name in given}
+    job = Job(given["task_id"], pool=named_pool(given.get("pool", NO_POOL)), **asked)
+    return place(job, offered(capacity, given.get("market"), ""))
+
+
+def _queue_of_mapped(given: Mapping[str, Any], claimed: Claimed) -> dict[str, Any]:
     """Airflow's pool, slots and weight of a mapped task, by what all its instances have in common.
 
     What is wrong with the job is said where its instances are made.
@@ -189,10 +212,8 @@ def _queue_of_mapped(given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("airflow_pool", NO_POOL) != NO_POOL:
         return {**found, "pool": QueuedPool(given["airflow_pool"], given.get("pool", NO_POOL))}
     with suppress(JobError, TypeError):
-        pool = named_pool(given.get("pool", NO_POOL))
-        asked = {name: given[name] for name in _ASKED if name in given}
-        placement = place(Job(given["task_id"], pool=pool, **asked), offered(capacity, given.get("market"), ""))
-        if claim := queues.claim([(placement, 1)], capacity):
+        if claim := queues.claim(claimed(given, capacity), capacity):
             slots = given["pool_slots"] if given.get("pool_slots", 1) != 1 else claim.slots
-            found |= {"pool": QueuedPool(claim.queue.name, pool or NO_POOL), "pool_slots": slots}
+            named = named_pool(given.get("pool", NO_POOL)) or NO_POOL
+            found |= {"pool": QueuedPool(claim.queue.name, named), "pool_slots": slots}
     return found

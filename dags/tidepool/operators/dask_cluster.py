@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.pod_generator import PodGenerator
@@ -9,7 +10,7 @@ from kubernetes.client import ApiClient, V1Pod
 
 from tidepool import capacity as capacity_document
 from tidepool import cluster, dask_conf, ladder
-from tidepool.capacity import Market
+from tidepool.capacity import Capacity, Market
 from tidepool.explain import Part
 from tidepool.job import Job
 from tidepool.operators import arguments
@@ -17,7 +18,7 @@ from tidepool.operators.arguments import NO_POOL
 from tidepool.operators.dask_pod import DaskPodOperator
 from tidepool.operators.members import Members
 from tidepool.operators.problems import Problems
-from tidepool.sizing import place
+from tidepool.sizing import Placement, place
 
 
 class DaskClusterOperator(DaskPodOperator):
@@ -79,6 +80,12 @@ class DaskClusterOperator(DaskPodOperator):
         size = self.worker_placement.cores, self.worker_placement.memory_bytes
         dask_conf.worker_mib(task, size[1], dask_conf.processes(size[0])[0], beside_program=False)
         self._members: Members | None = None
+
+    @classmethod
+    def claimed(cls, given: Mapping[str, Any], capacity: Capacity) -> list[tuple[Placement, int]]:
+        """The scheduler's pod and the workers'."""
+        scheduler, worker = arguments.placed(given, capacity, "scheduler"), arguments.placed(given, capacity)
+        return [(scheduler, 1), (worker, given.get("workers", 2))]
 
     def parts(self) -> list[Part]:
         """The pod of scheduler and program, and a worker's."""

@@ -198,8 +198,16 @@ class JobPodOperator(KubernetesPodOperator):
     def partial(cls, **kwargs: Any) -> OperatorPartial:
         """Airflow's, with the retries that a mapped task has besides its author's: the scheduler reads them here."""
         made: OperatorPartial = super().partial(**kwargs)
-        made.kwargs |= arguments.of_mapped(kwargs, made.kwargs)
+        made.kwargs |= arguments.of_mapped(kwargs, made.kwargs, cls.claimed)
         return made
+
+    @classmethod
+    def claimed(cls, given: Mapping[str, Any], capacity: Capacity) -> list[tuple[Placement, int]]:
+        """The pods that a job of these arguments has, and how many of each, as `take` is told them of one that is made.
+
+        Raises JobError where it can't be.
+        """
+        return [(arguments.placed(given, capacity), 1)]
 
     @property
     def team(self) -> str:

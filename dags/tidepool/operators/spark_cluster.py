@@ -10,7 +10,7 @@ from kubernetes.client import ApiClient, V1Pod
 
 from tidepool import capacity as capacity_document
 from tidepool import cluster, ladder, spark_cluster_conf, spark_conf
-from tidepool.capacity import Market
+from tidepool.capacity import Capacity, Market
 from tidepool.explain import Part
 from tidepool.image import default_image
 from tidepool.job import Job
@@ -101,6 +101,13 @@ class SparkClusterOperator(JobPodOperator):
         self._conf = conf
         self._schedule_timeout = capacity.schedule_timeout_seconds
         self.arguments = self._command()
+
+    @classmethod
+    def claimed(cls, given: Mapping[str, Any], capacity: Capacity) -> list[tuple[Placement, int]]:
+        """The driver's pod and the fewest executors'."""
+        fewest, _ = spark_cluster_conf.executor_count(given["task_id"], given.get("executors", 2))
+        driver, executor = arguments.placed(given, capacity, "driver"), arguments.placed(given, capacity)
+        return [(driver, 1), (executor, max(1, fewest))]
 
     def resize(self, placement: Placement, context: Any) -> None:
         """Give the driver another size."""

@@ -1,4 +1,4 @@
-"""The keeper's pods and what is around them, as `kubectl apply` takes it: Deployment, Service, policies, claim. Pure."""
+"""The keeper's pods and what is around them, as `kubectl` takes it: Deployment, Service, policies, claim. Pure."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ from tidepool.simulator import machines
 from tidepool.simulator.assumptions import Assumptions
 from tidepool.simulator.machines import EPOCH, Machine, Pod, Progress, Record
 from tidepool.simulator.policies import MachinePool, Policy
+from tidepool.simulator.scaler import Scaler
 from tidepool.simulator.spot import Market
 from tidepool.simulator.workloads import DAY, Workload
 from tidepool.sizing import Placement
@@ -75,8 +76,7 @@ class _Engine:
         self._idle: dict[str, Machine] = {}
         self._pending: dict[str, Pod] = {}
         self._breakers: dict[str, Breaker] = {}
-        self._backoff: dict[str, tuple[float, float]] = {}  # until when a pool is passed over, and for how long it was
-        self._last_added = -math.inf
+        self._scaler = Scaler(policy)
         self._scan_at = math.inf
         self._there = self._peak = self._reclaims = 0
         self._bought: list[Machine] = []
@@ -222,13 +222,12 @@ class _Engine:
             self._record.machine("machine.idle", self._now, machine, "", machine.last_pod)
             machine.idle_since = self._now
             self._idle[machine.id] = machine
-            self._scan_by(self._due(machine))
+            self._scan_by(self._scaler.due(machine))
 
     # The autoscaler.
 
     def _scan_soon(self) -> None:
-        interval = self._policy.autoscaler.scan_interval
-        self._scan_by((math.floor(self._now / interval) + 1) * interval)
+        self._scan_by(self._scaler.next_scan(self._now))
 
     def _scan_by(self, time: float) -> None:
         if time < self._scan_at:
@@ -255,15 +254,8 @@ class _Engine:
                 if machine.has_room(pod):
                     self._nominate(pod, machine)
                     return
-        options = [
-            pool
-            for name in pod.pools
-            if self._backoff.get(name, (0.0, 0.0))[0] <= self._now
-            and self._count[name] < (pool := self._policy.pools[name]).pool.max_machines
-            and pod.cpu <= pool.pool.cpu_millis
-        ]
-        if options:
-            chosen = min(options, key=lambda each: (-each.pool.priority, each.pool.cpu_millis - pod.cpu))
+        chosen = self._scaler.choose(pod, self._count, self._now)
+        if chosen is not None:
             self._nominate(pod, self._ask(chosen))
 
     def _ask(self, pool: MachinePool) -> Machine:
@@ -274,7 +266,7 @@ class _Engine:
         machine = machines.new(next(self._numbers), pool, kind)
         self._coming[name][machine.id] = machine
         self._count[name] += 1
-        self._last_added = self._now
+        self._scaler.asked(self._now)
         if market == "spot" and not self._market.at(name, self._now)[0]:
             self._at(self._now + self._assumed.failure_seconds, lambda: self._none_there(machine))
         else:
@@ -303,7 +295,7 @@ class _Engine:
             return
         self._record.machine("machine.ready", self._now, machine, "")
         machine.is_ready = True
-        self._backoff.pop(name, None)
+        self._scaler.got_one(name)
         self._empty(machine)
         self._offer(machine)
 
@@ -314,12 +306,7 @@ class _Engine:
         self._count[name] -= 1
         machine.is_gone = True
         self._empty(machine)
-        settings = self._policy.autoscaler
-        until, last = self._backoff.get(name, (-math.inf, 0.0))
-        if self._now >= until:
-            doubled = last * 2 if last and self._now - until < settings.backoff_reset else settings.first_backoff
-            pause = min(settings.longest_backoff, doubled)
-            self._backoff[name] = (self._now + pause, pause)
+        self._scaler.got_none(name, self._now)
         self._scan_soon()
 
     def _climb(self) -> None:
@@ -352,22 +339,14 @@ class _Engine:
         self._jobs[pod.job].failed = retries.FINAL[Cause.UNSCHEDULABLE]
 
     def _shrink(self) -> None:
-        settings, left = self._policy.autoscaler, self._policy.autoscaler.at_once
+        left = self._policy.autoscaler.at_once
         for machine in list(self._idle.values()):
-            due = max(self._due(machine), self._last_added + settings.delay_after_add)
+            due = self._scaler.removable(machine)
             if due <= self._now and left:
                 left -= 1
                 self._gone(machine)
             else:
-                due = max(due, self._now + settings.scan_interval)
-                self._scan_by(math.ceil(due / settings.scan_interval) * settings.scan_interval)
-
-    def _due(self, machine: Machine) -> float:
-        """The scan that gives an idle machine back: its time counts from the first scan that sees it idle."""
-        interval = self._policy.autoscaler.scan_interval
-        seen = math.ceil((machine.idle_since or 0.0) / interval) * interval
-        unneeded = machine.pool.unneeded_time if self._policy.has_ladder else self._policy.autoscaler.unneeded_time
-        return math.ceil((seen + unneeded) / interval) * interval
+                self._scan_by(self._scaler.scan_after(due, self._now))
 
     # Machines.
 

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from infra.local import addresses
+from infra.local import addresses, waiting
 from infra.local.airflow import PASSWORDS, USER
 from infra.local.errors import LocalError
 
@@ -189,10 +189,7 @@ def _loopback(url: str) -> str:
 
 
 def _until(condition: Callable[[], bool], deadline: float, message: str) -> None:
-    while not condition():
-        if time.monotonic() > deadline:
-            raise _TookTooLongError(message)
-        time.sleep(_POLL_SECONDS)
+    waiting.until(condition, deadline - time.monotonic(), _TookTooLongError(message), _POLL_SECONDS)
 
 
 def _run_path(dag: str, run: str) -> str:

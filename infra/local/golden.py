@@ -7,13 +7,12 @@ import hashlib
 import json
 import shutil
 import subprocess
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra import image_sources
-from infra.local import cgroups, images, mounts, paths
+from infra.local import cgroups, images, mounts, paths, waiting
 from infra.local.images import Builder, ImageError
 from infra.local.progress import Progress
 
@@ -114,11 +113,7 @@ def _bake(builder: Builder, references: dict[str, str], archives: Path, folder: 
     cgroups.create("bake")
     try:
         cgroups.spawn("bake", ["containerd", "-c", str(config)], log)
-        deadline = time.monotonic() + 30
-        while not socket.exists():
-            if time.monotonic() > deadline:
-                raise ImageError(f"containerd did not start; see {log}")
-            time.sleep(0.05)
+        waiting.until(socket.exists, 30, ImageError(f"containerd did not start; see {log}"), 0.05)
         containerd = ["ctr", "--address", str(socket), "--namespace", "k8s.io"]
         # What the last bake left unused goes now, and not while an image relies on it: a lease that ends does that.
         images.run([*containerd, "leases", "create", "--id", _LEASE], _LEASE)

@@ -11,13 +11,12 @@ import json
 import os
 import shutil
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from infra.aws import instance_types
-from infra.local import addresses, cgroups, golden, hardware, machine_files, mounts, network, paths
+from infra.local import addresses, cgroups, golden, hardware, machine_files, mounts, network, paths, waiting
 from infra.local.errors import LocalError
 from infra.local.images import PAUSE
 from infra.local.machine_files import Size
@@ -200,12 +199,9 @@ class Machine:
         return cgroups.running(f"{self.instance.id}/{name}", executable) is not None
 
     def _wait_for_socket(self) -> None:
-        deadline = time.monotonic() + _SOCKET_SECONDS
-        while not (self.run / "containerd.sock").exists():
-            if time.monotonic() > deadline:
-                log = self.home.state / "log" / f"{self.instance.id}-containerd.log"
-                raise MachineError(f"machine {self.instance.id}: containerd did not start; its log: {log}")
-            time.sleep(0.02)
+        log = self.home.state / "log" / f"{self.instance.id}-containerd.log"
+        failure = MachineError(f"machine {self.instance.id}: containerd did not start; its log: {log}")
+        waiting.until((self.run / "containerd.sock").exists, _SOCKET_SECONDS, failure, 0.02)
 
 
 def host_size(folder: Path) -> Size:

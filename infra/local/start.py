@@ -7,7 +7,6 @@ import dataclasses
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import kubernetes
 from urllib3.exceptions import HTTPError
 
 from infra import naming
-from infra.local import addresses, airflow, cgroups, control_plane, network, paths, rbac, sysctls
+from infra.local import addresses, airflow, cgroups, control_plane, network, paths, rbac, sysctls, waiting
 from infra.local.golden import GoldenRoot
 from infra.local.kube import core_api
 from infra.local.machine import host_size
@@ -183,7 +182,7 @@ def _wait_for_system_machines(cloud: Cloud, document: Capacity) -> None:
                 raise CloudError(f"machine {node.metadata.name} {wrong}")
         return {node.metadata.labels[POOL_LABEL] for node in good} == pools
 
-    _wait(ready, _START_SECONDS, f"no machine of {', '.join(pools)} got ready; see {cloud.state}/log/hypervisor.log")
+    _wait(ready, f"no machine of {', '.join(pools)} got ready; see {cloud.state}/log/hypervisor.log")
 
 
 def _wait_for_keeper(cloud: Cloud) -> None:
@@ -193,7 +192,7 @@ def _wait_for_keeper(cloud: Cloud) -> None:
     def leads() -> bool:
         return bool(leases.read_namespaced_lease(naming.KEEPER_LEASE, naming.PLATFORM_NAMESPACE).spec.holder_identity)
 
-    _wait(leads, _START_SECONDS, f"no keeper became the active one; see {cloud.state}/log/keeper.log")
+    _wait(leads, f"no keeper became the active one; see {cloud.state}/log/keeper.log")
 
 
 def difference(pool: Pool, allocatable: dict[str, str]) -> str:
@@ -207,12 +206,12 @@ def difference(pool: Pool, allocatable: dict[str, str]) -> str:
     return f"offers {', '.join(wrong)}; pool {pool.name} promises it" if wrong else ""
 
 
-def _wait(condition: Callable[[], bool], limit_seconds: float, failure: str) -> None:
-    deadline = time.monotonic() + limit_seconds
-    while True:
+def _wait(condition: Callable[[], bool], failure: str) -> None:
+    """An API server that does not answer yet is waited for too."""
+
+    def holds() -> bool:
         with contextlib.suppress(HTTPError, kubernetes.client.ApiException):
-            if condition():
-                return
-        if time.monotonic() > deadline:
-            raise CloudError(failure)
-        time.sleep(0.1)
+            return condition()
+        return False
+
+    waiting.until(holds, _START_SECONDS, CloudError(failure))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from infra import naming
-from infra.local import cgroups, lake, paths, tpch_answers
+from infra.local import cgroups, lake, paths, tpch_answers, waiting
 from infra.local.errors import LocalError
 from infra.local.kube import core_api
 from infra.local.progress import Progress
@@ -164,11 +164,13 @@ class Bench:
     def _drained(self) -> None:
         """Until there is no machine for jobs, so that every run buys its own."""
         jobs = {each.name for each in capacity.load(self._there.capacity).pools.values() if each.jobs}
-        deadline = time.monotonic() + LIMIT_SECONDS
-        while any((node.metadata.labels or {}).get(POOL_LABEL) in jobs for node in self._api.list_node().items):
-            if time.monotonic() > deadline:
-                raise TpchError(f"machines for jobs are still there after {LIMIT_SECONDS:.0f} s: `tidepool local logs`")
-            time.sleep(_LOOK_SECONDS)
+
+        def gone() -> bool:
+            nodes = self._api.list_node().items
+            return not any((node.metadata.labels or {}).get(POOL_LABEL) in jobs for node in nodes)
+
+        failure = TpchError(f"machines for jobs are still there after {LIMIT_SECONDS:.0f} s: `tidepool local logs`")
+        waiting.until(gone, LIMIT_SECONDS, failure, _LOOK_SECONDS)
 
     def _on_host(self, result: str) -> None:
         """The one pod's command on this host, in the image's files, with the pod's CPU, memory and user."""

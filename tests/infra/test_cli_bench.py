@@ -10,8 +10,11 @@ from infra.cli.ratios import ratio
 from infra.local.paths import REPOSITORY
 
 OPERATORS = 1000
-BOUND = 1.8
-"""Generous: the promise is 1.3, of 1,000 operators on a machine that has nothing else to do."""
+BOUNDS = {"JobPodOperator": 1.4, "SparkPodOperator": 1.6}
+"""Times the stock operator's CPU time, each at its least. The promise is TARGET, on a machine with nothing else to do;
+with five times as much work as it has cores, 1.23 to 1.29 and 1.36 to 1.48 were measured."""
+TRIES, ROUNDS = 3, 3
+"""What else goes on only makes a parse dearer: as soon as the least is within bounds, it is; else it is measured on."""
 
 
 def test_a_ratio_is_that_of_the_medians_with_the_least_and_the_most_of_the_rounds() -> None:
@@ -29,6 +32,11 @@ def test_a_ratio_needs_rounds_and_as_many_of_both() -> None:
 
 def test_a_dag_file_of_our_operators_costs_the_dag_processor_hardly_more_than_one_of_plain_ones() -> None:
     document = contract.planned(settings.load(REPOSITORY / "stacks" / "Pulumi.local.yaml"))
-    figures = bench_parse.measure(document, OPERATORS, 3)
-    for ours, stock in bench_parse.AGAINST.items():
-        assert 0 < min(figures[ours]) < BOUND * min(figures[stock]), figures
+    seen: bench_parse.Figures = {}
+    for _ in range(TRIES):
+        for kind, seconds in bench_parse.measure(document, OPERATORS, ROUNDS).items():
+            seen.setdefault(kind, []).extend(seconds)
+        ratios = {ours: min(seen[ours]) / min(seen[stock]) for ours, stock in bench_parse.AGAINST.items()}
+        if all(ratios[kind] <= bound for kind, bound in BOUNDS.items()):
+            return
+    pytest.fail(f"{ratios}, bounds {BOUNDS}: {seen}")

@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from infra import contract, settings
-from infra.cli import jobs_view, ledgers, moments
-from infra.cli.check import stack_file
+from infra.cli import jobs_view, ledgers, moments, stacks
 from infra.cli.ledgers import DatabaseOption, EventsOption, LedgerError
 from infra.cli.options import JsonOption, StackOption
-from infra.cli.overrides import ClusterError, ContextOption, KubeconfigOption, Overrides
+from infra.cli.overrides import ContextOption, KubeconfigOption, Overrides
+from infra.cli.told import told
 from infra.settings.strict import near
 from tidepool import overrides
 from tidepool.capacity import Capacity
@@ -60,13 +58,16 @@ def slow(
       tidepool jobs slow --since 7d --dag flights_daily
       tidepool jobs slow --json
     """
-    with _told("jobs slow"):
+    with told("jobs slow"):
         now, begin = _period(since)
         with ledgers.opened(file, database) as store:
             rows = [tasks.slow(*each) for each in _runs(store, "seconds", begin, now, limit, dag)]
+            empty = ledgers.why_empty(store, file, database)
+        if not rows:
+            typer.echo(empty or _none(begin, now, dag), err=True)
         if as_json:
             typer.echo(json.dumps([tasks.document(row) for row in rows], indent=2))
-        elif _any(rows, begin, now):
+        elif rows:
             jobs_view.slow(rows, Console(highlight=False))
 
 
@@ -93,12 +94,14 @@ def waste(
       tidepool jobs waste --since 7d --stack prod --database postgresql+psycopg://keeper@db/tidepool
       tidepool jobs waste --json
     """
-    with _told("jobs waste"):
+    with told("jobs waste"):
         now, begin = _period(since)
-        rows = _wasteful(file, database, stack, begin, now, limit, dag)
+        rows, empty = _wasteful(file, database, stack, begin, now, limit, dag)
+        if not rows:
+            typer.echo(empty or _none(begin, now, dag), err=True)
         if as_json:
             typer.echo(json.dumps([tasks.document(row) for row in rows], indent=2))
-        elif _any(rows, begin, now):
+        elif rows:
             jobs_view.waste(rows, Console(highlight=False))
 
 
@@ -130,15 +133,15 @@ def right_size(
     """
     if apply and remove:
         raise typer.BadParameter("give one of --apply and --remove")
-    with _told("jobs right-size"):
+    with told("jobs right-size"):
         now, begin = _period(since)
-        rows = _wasteful(file, database, stack, begin, now, 1000, dag)
+        rows, empty = _wasteful(file, database, stack, begin, now, 1000, dag)
         found = [row for row in rows if task in ("", row.task)]
         if not found:
             known = sorted({row.task for row in rows})
             hint = f"{near(task, known)}; its jobs are {', '.join(known)}" if known else ""
             which = f"{dag}.{task}" if task else dag
-            raise LedgerError(f"no job of {which} has ended since {moments.shown(begin)}{hint}")
+            raise LedgerError(empty or f"no job of {which} has ended since {moments.shown(begin)}{hint}")
         done = _write(Overrides(kubeconfig, context), found, remove) if apply or remove else {}
         if as_json:
             typer.echo(json.dumps([tasks.document(row) | {"done": done.get(row.task)} for row in found], indent=2))
@@ -160,7 +163,7 @@ def list_overrides(
       tidepool jobs overrides
       tidepool jobs overrides --stack prod --kubeconfig ~/.kube/prod --json
     """
-    with _told("jobs overrides"):
+    with told("jobs overrides"):
         cluster = Overrides(kubeconfig, context)
         spaces = sorted({tenant.namespace for tenant in _capacity(stack).tenants.values()})
         found = [(space, each) for space in spaces for each in cluster.read(space)]
@@ -195,11 +198,13 @@ def _write(cluster: Overrides, rows: Sequence[Waste], remove: bool) -> dict[str,
 
 def _wasteful(
     file: Path | None, database: str, stack: str, begin: float, now: float, limit: int, dag: str
-) -> list[Waste]:
+) -> tuple[list[Waste], str]:
+    """The most wasteful jobs, and why the ledger has none of any time."""
     capacity = _capacity(stack)
     with ledgers.opened(file, database) as store:
         found = _runs(store, "waste", begin, now, limit, dag)
-        return [tasks.waste(last, capacity, now, sums) for last, sums in found]
+        rows = [tasks.waste(last, capacity, now, sums) for last, sums in found]
+        return rows, ledgers.why_empty(store, file, database)
 
 
 def _runs(
@@ -212,11 +217,7 @@ def _runs(
 
 
 def _capacity(stack: str) -> Capacity:
-    file = stack_file(stack, "--stack")
-    try:
-        return contract.planned(settings.load(file))
-    except settings.SettingsError as error:
-        raise typer.BadParameter("\n".join([f"{file}:", *error.problems]), param_hint="--stack") from None
+    return stacks.planned(stack)
 
 
 def _period(since: str) -> tuple[float, float]:
@@ -224,16 +225,6 @@ def _period(since: str) -> tuple[float, float]:
     return now, moments.parse(since, now, "--since")
 
 
-def _any(rows: Sequence[object], begin: float, now: float) -> bool:
-    if not rows:
-        typer.echo(f"no job has ended between {moments.shown(begin)} and {moments.shown(now)}", err=True)
-    return bool(rows)
-
-
-@contextmanager
-def _told(verb: str) -> Iterator[None]:
-    try:
-        yield
-    except (LedgerError, ClusterError) as error:
-        typer.echo(f"tidepool {verb}: {error}", err=True)
-        raise typer.Exit(1) from None
+def _none(begin: float, now: float, dag: str) -> str:
+    whose = f"no job of {dag}" if dag else "no job"
+    return f"{whose} has ended between {moments.shown(begin)} and {moments.shown(now)}"

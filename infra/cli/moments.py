@@ -20,7 +20,8 @@ def parse(text: str, now: float, option: str) -> float:
         return (given if given.tzinfo else given.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError) as error:
         raise typer.BadParameter(
-            f"{text!r} is no time; give how long ago (90m, 24h, 7d), a date (2026-11-01) or a time (2026-11-01T08:30)",
+            f"{text!r} is not a time; give how long ago (90m, 24h, 7d), a date (2026-11-01) or that and a time "
+            "(2026-11-01T08:30)",
             param_hint=option,
         ) from error
 

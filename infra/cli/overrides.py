@@ -10,6 +10,7 @@ import kubernetes
 import typer
 from urllib3.exceptions import HTTPError
 
+from infra.cli.told import CommandError
 from infra.local import cloud, paths
 from infra.local.state import Cloud
 from tidepool import overrides
@@ -29,7 +30,7 @@ ContextOption = Annotated[str | None, typer.Option("--context", help="Of the kub
 _TIMEOUT = (3, 20)
 
 
-class ClusterError(Exception):
+class ClusterError(CommandError):
     """The cluster does not answer, or does not let it be done; the message says why."""
 
 

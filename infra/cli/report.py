@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from infra.cli import costs_view, moments
-from infra.local import cloud, paths
-from infra.local.state import Cloud
-from tidepool.ledger import journal
+from infra.cli import costs_view, ledgers, moments, price_lists
+from infra.cli.ledgers import DatabaseOption, EventsOption, Source
+from infra.cli.options import JsonOption
+from infra.cli.price_lists import PricesOption
+from infra.cli.told import told
 from tidepool.ledger.attribution import Billing
-from tidepool.ledger.events import Event, EventError
-from tidepool.prices import book as price_book
 from tidepool.prices import table as price_table
-from tidepool.prices.book import Price, PriceError
+from tidepool.prices.book import PriceBook, PriceError
 from tidepool.report import costs
+from tidepool.report.costs import Costs
 
-LEDGER_VARIABLE = "TIDEPOOL_LEDGER"
 UNBALANCED = 3
+_DAY = 86_400.0
 
 
 class Group(StrEnum):
@@ -49,99 +45,91 @@ class Format(StrEnum):
     HTML = "html"
 
 
-@dataclass(frozen=True)
-class Source:
-    """Events, the prices that are kept with them, where they are from, and whether somebody still writes them."""
-
-    events: list[Event]
-    prices: list[Price]
-    where: str
-    written: bool
-
-
-class ReportError(Exception):
-    """There is nothing that could be reported on; the message says where that was looked for and what to do."""
+ByOption = Annotated[Group, typer.Option("--by", help="What a line is.")]
+SinceOption = Annotated[
+    str, typer.Option("--since", metavar="WHEN", help="90m, 24h, 7d, 2026-11-01 or 2026-11-01T08:30 (UTC).")
+]
+UntilOption = Annotated[
+    str, typer.Option("--until", metavar="WHEN", help="As --since; else now, or a file's end.", show_default=False)
+]
+FormatOption = Annotated[
+    Format | None,
+    typer.Option(
+        "--format",
+        help="For people or for machines; html: one file, of whole days, by everything.",
+        show_default="table",
+    ),
+]
+MinimumOption = Annotated[
+    int, typer.Option("--minimum", metavar="SECONDS", min=0, help="Least that a machine is billed; AWS: 60.")
+]
+VolumeOption = Annotated[
+    float, typer.Option("--volume", metavar="GIB", min=0, help="Root volume (gp3) of machines that state none.")
+]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, help="Most lines of the table; the rest is one.")]
 
 
 def report(
-    by: Annotated[Group, typer.Option("--by", help="What a line is.")] = Group.DAG,
-    since: Annotated[
-        str, typer.Option("--since", metavar="WHEN", help="90m, 24h, 7d, 2026-11-01 or 2026-11-01T08:30 (UTC).")
-    ] = "",
-    until: Annotated[str, typer.Option("--until", metavar="WHEN", help="As --since; else now, or a file's end.")] = "",
-    form: Annotated[
-        Format,
-        typer.Option("--format", help="For people or for machines; html: one file, of whole days, by everything."),
-    ] = Format.TABLE,
-    file: Annotated[
-        Path | None,
-        typer.Option("--events", metavar="FILE", help="A file of events, as lines of JSON.", dir_okay=False),
-    ] = None,
-    database: Annotated[
-        str,
-        typer.Option(
-            "--database",
-            metavar="URL",
-            help="The ledger: a SQLite file, sqlite:///… or postgresql+psycopg://…",
-            envvar=LEDGER_VARIABLE,
-        ),
-    ] = "",
-    prices: Annotated[
-        Path | None,
-        typer.Option("--prices", metavar="FILE", help="A price list (CSV) that comes before the bundled one."),
-    ] = None,
-    minimum: Annotated[
-        int, typer.Option("--minimum", metavar="SECONDS", min=0, help="Least that a machine is billed; AWS: 60.")
-    ] = 0,
-    volume: Annotated[
-        float, typer.Option("--volume", metavar="GIB", min=0, help="Root volume (gp3) of machines that state none.")
-    ] = 0.0,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Most lines of the table; the rest is one.")] = 50,
+    by: ByOption = Group.DAG,
+    since: SinceOption = "",
+    until: UntilOption = "",
+    form: FormatOption = None,
+    as_json: JsonOption = False,
+    file: EventsOption = None,
+    database: DatabaseOption = "",
+    prices: PricesOption = None,
+    minimum: MinimumOption = 0,
+    volume: VolumeOption = 0.0,
+    limit: LimitOption = 50,
 ) -> None:
-    """Show what machines cost and whose every machine-second was: a job's, image pull, boot, idle, system or unknown.
+    """Show what machines cost and whose every machine-second was: a job's, image pull, boot, idle, system's, or
+    unattributed where something ended and nobody saw when.
 
     The parts are checked against the bill of the machines. A price that nobody knows is shown as unknown, never as 0.
-    Exits with 0 where there is a report, 1 where there are no events or they can't be read, 3 where the parts do not
-    add up to the bill within 0.1 %.
+    Exits with 1 where the events can't be read, 3 where the parts do not add up to the bill within 0.1 %.
 
     \b
     Examples:
       tidepool report
       tidepool report --by day --since 7d
       tidepool report --by job --since 2026-11-01 --until 2026-11-02 --format csv > jobs.csv
-      tidepool report --by team --database ledger.db --format json
+      tidepool report --by team --database ledger.db --json
       tidepool report --minimum 60 --volume 20
       tidepool report --since 30d --format html > report.html
     """
+    if as_json and form not in (None, Format.JSON):
+        raise typer.BadParameter(f"give one of --json and --format {form}")
     now = time.time()
     begin = moments.parse(since, now, "--since") if since else 0.0
     end = moments.parse(until, now, "--until") if until else now
     if begin >= end:
         raise typer.BadParameter(f"--since must lie before --until, which is {moments.shown(end)}")
-    try:
-        source = _read(file, database, begin, end)
-        begin, end = _period(source, begin, end, bool(until), minimum)
-        book = price_table.bundled().merged([*source.prices, *_listed(prices)])
-        found = costs.costs(source.events, book, by.value, begin, end, Billing(minimum, volume))
-    except (ReportError, EventError, PriceError, OSError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
+    billing = Billing(minimum, volume)
+    with told("report", PriceError):
+        source = ledgers.events(file, database, begin, end)
+        book = price_table.bundled().merged([*source.prices, *price_lists.read(prices)])
+    first, last = _period(source, begin, end, bool(until), minimum)
+    found = costs.costs(source.events, book, by.value, first, last, billing)
     if not found.bill.held:
-        period = f"between {moments.shown(begin)} and {moments.shown(end)}"
-        typer.echo(f"{source.where}: no machine was there {period}", err=True)
+        period = f"between {moments.shown(begin)} and" if since else "until"
+        typer.echo(source.empty or f"{source.where}: no machine was there {period} {moments.shown(end)}", err=True)
+    _print(found, Format.JSON if as_json else form or Format.TABLE, limit, source, book)
+    if not found.balanced:
+        typer.echo(f"the parts miss the bill by {found.difference:.3%}: that is an error of tidepool's", err=True)
+        raise typer.Exit(UNBALANCED)
+
+
+def _print(found: Costs, form: Format, limit: int, source: Source, book: PriceBook) -> None:
     if form is Format.JSON:
         typer.echo(json.dumps(costs.document(found), indent=2))
     elif form is Format.HTML:
-        from tidepool.report.html import html  # the others need no SQLAlchemy
+        from tidepool.report.html import html  # the others need none of the keeper
 
-        typer.echo(html(source.events, book, Billing(minimum, volume), begin, end))
+        typer.echo(html(source.events, book, found.billing, found.since, found.until))
     elif form is Format.CSV:
         typer.echo(costs.table(found), nl=False)
     elif found.bill.held:
         costs_view.show(found, Console(highlight=False), limit)
-    if not found.balanced:
-        typer.echo(f"the parts miss the bill by {found.difference:.3%}: that is an error of tidepool's", err=True)
-        raise typer.Exit(UNBALANCED)
 
 
 def _period(source: Source, begin: float, end: float, given: bool, least: int) -> tuple[float, float]:
@@ -151,55 +139,7 @@ def _period(source: Source, begin: float, end: float, given: bool, least: int) -
     """
     times = [event.time for event in source.events]
     if not times:
-        return begin, end
+        return begin or end - _DAY, end
     if not given and not source.written and max(times) > begin:
         end = min(end, max(times) + least)
     return (max(begin, min(times)) if min(times) < end else begin), end
-
-
-def _read(file: Path | None, database: str, since: float, until: float) -> Source:
-    if file is None:
-        return _read_database(database, since, until) if database else _read_local(since, until)
-    if not (told := journal.read(file)):
-        raise ReportError(f"nothing to report: {file} {'has no events' if file.exists() else 'does not exist'}")
-    return Source(told, [], str(file), written=False)
-
-
-def _read_local(since: float, until: float) -> Source:
-    """The local cloud's ledger, which stays when that is taken down."""
-    path = Cloud(paths.state()).events
-    if not path.exists():
-        raise ReportError(
-            f"nothing to report: {path} does not exist; `tidepool demo` makes some. Or name a file with --events, or a "
-            "ledger with --database"
-        )
-    return dataclasses.replace(_read_database(str(path), since, until), where=str(path), written=cloud.is_up())
-
-
-def _read_database(url: str, since: float, until: float) -> Source:
-    from sqlalchemy.exc import SQLAlchemyError  # files need none of it
-
-    from tidepool.ledger.store import Store, StoreError
-
-    try:
-        store = Store.open(url, make=False)
-        try:
-            told, kept = list(store.read(since, until)), store.prices()
-        finally:
-            store.close()
-    except StoreError as error:
-        raise ReportError(str(error)) from error
-    except SQLAlchemyError as error:
-        raise ReportError(f"the ledger can't be read: {str(getattr(error, 'orig', error)).strip()}") from error
-    if not told and not since:
-        raise ReportError("nothing to report: the ledger has no events yet; the keeper writes them")
-    return Source(told, kept, "the ledger", written=True)
-
-
-def _listed(file: Path | None) -> Iterable[Price]:
-    if file is None:
-        return []
-    try:
-        return price_book.loads(file.read_text(encoding="utf-8"), str(file))
-    except UnicodeDecodeError as error:
-        raise ReportError(f"{file}: no UTF-8: {error}") from error

@@ -16,6 +16,7 @@ from infra.cli import ledgers
 from infra.cli.ledgers import DatabaseOption, EventsOption, LedgerError
 from infra.cli.options import JsonOption
 from infra.cli.tables import FittedTable, figure, name, word
+from infra.cli.told import told
 from infra.cli.words import counted, rate, usd
 from infra.local import cloud
 from tidepool.explain import duration
@@ -46,36 +47,39 @@ def top(
       tidepool top --json
     """
     console = Console(highlight=False)
-    try:
-        if as_json:
-            typer.echo(json.dumps(library.document(_look(file, database)), indent=2))
-        elif once or not console.is_terminal:
-            console.print(shown(_look(file, database), 0))
-        else:
+    with told("top"):
+        if console.is_terminal and not once and not as_json:
             _follow(file, database, interval, console)
-    except LedgerError as error:
-        typer.echo(f"tidepool top: {error}", err=True)
-        raise typer.Exit(1) from None
+            return
+        found, empty = _look(file, database)
+        if empty:
+            typer.echo(empty, err=True)
+        if as_json:
+            typer.echo(json.dumps(library.document(found), indent=2))
+        elif not empty:
+            console.print(shown(found, 0))
 
 
 def _follow(file: Path | None, database: str, interval: float, console: Console) -> None:
     with Live(console=console, screen=True, auto_refresh=False) as live:
         try:
             while True:
-                live.update(shown(_look(file, database), console.height), refresh=True)
+                found, empty = _look(file, database)
+                live.update(Text(empty) if empty else shown(found, console.height), refresh=True)
                 time.sleep(interval)
         except KeyboardInterrupt:
             pass
 
 
-def _look(file: Path | None, database: str) -> Now:
+def _look(file: Path | None, database: str) -> tuple[Now, str]:
+    """What is there, and why the ledger has nothing of any time."""
     if file is None and not database and ledgers.local().exists() and not cloud.is_up():
         raise LedgerError(
             "the local cloud is down, so nothing is there now; `tidepool report` shows what it had. Or name another "
             "ledger with --database"
         )
     with ledgers.opened(file, database) as store:
-        return history.present(store, time.time())
+        return history.present(store, time.time()), ledgers.why_empty(store, file, database)
 
 
 def shown(found: Now, height: int) -> Group:

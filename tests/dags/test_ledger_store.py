@@ -193,7 +193,10 @@ def test_threads_beside_each_other_lose_nothing_and_double_nothing(store: Store)
         ("mysql://secret:word@host/x", "database URL can't be used|not in mysql"),
         ("nonsense://", "database URL can't be used"),
         ("sqlite:////nowhere/at/all/ledger.db", "unable to open"),
-        ("postgresql://someone:secret@localhost:1/x", "refused|can't be used"),
+        *(
+            (f"{scheme}://someone:secret@localhost:1/x", "refused|failed")
+            for scheme in ("postgres", "postgresql", "postgresql+psycopg2", "postgresql+psycopg")
+        ),
     ],
 )
 def test_a_database_that_cannot_be_used_says_why_and_not_its_password(url: str, reason: str) -> None:

@@ -142,13 +142,22 @@ def test_a_database_is_read_as_the_keeper_left_it(events: str, tmp_path: Path) -
     assert "no job has ended between" in found.stderr  # nobody has kept its books
 
 
+@pytest.mark.parametrize("verb", ["slow", "waste"])
+def test_an_empty_ledger_is_no_error_and_says_how_it_fills(tmp_path: Path, verb: str) -> None:
+    Store.open(str(tmp_path / "ledger.db")).close()
+    for given in ((), ("--json",)):
+        found = tidepool(verb, "--database", str(tmp_path / "ledger.db"), *given)
+        assert (found.exit_code, found.stdout) == (0, "[]\n" if given else "")
+        assert "the ledger has no events yet: the keeper writes them" in found.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("slow",), "there is no ledger"),
         (("waste", "--events", "/nowhere.jsonl"), "/nowhere.jsonl does not exist"),
         (("slow", "--database", "/nowhere/ledger.db"), "there is no ledger"),
-        (("slow", "--since", "often"), "is no time"),
+        (("slow", "--since", "often"), "is not a time"),
     ],
 )
 def test_what_is_missing_or_wrong_is_said(arguments: tuple[str, ...], words: str) -> None:

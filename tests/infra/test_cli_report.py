@@ -142,16 +142,50 @@ def test_what_is_not_over_counts_to_the_last_event_where_nobody_writes_any_more(
     assert read()["bill"]["seconds"] == pytest.approx(time.time() - START, abs=60)
 
 
-def test_nothing_in_the_time_is_said_and_no_error(tmp_path: Path) -> None:
-    done = run("--events", str(written(tmp_path / "e", TWO_DAYS)), "--until", "2001-01-01")
-    assert (done.exit_code, done.stdout) == (0, "")
-    assert "no machine was there between" in done.stderr
+def test_nothing_in_the_time_is_said_in_the_same_words_of_a_file_and_a_database(tmp_path: Path) -> None:
+    in_ledger(tmp_path / "folder/ledger.db", TWO_DAYS)
+    file, database = str(written(tmp_path / "e", TWO_DAYS)), str(tmp_path / "folder/ledger.db")
+    for given, where in ((("--events", file), file), (("--database", database), "the ledger")):
+        done = run(*given, "--until", "2001-01-01")
+        assert (done.exit_code, done.stdout) == (0, "")
+        assert done.stderr == f"{where}: no machine was there until 2001-01-01 00:00:00 UTC\n"
+        done = run(*given, "--since", "2000-01-01", "--until", "2001-01-01")
+        assert "no machine was there between 2000-01-01 00:00:00 UTC and 2001" in done.stderr
+
+
+def test_an_empty_ledger_is_no_error_and_says_how_it_fills(tmp_path: Path) -> None:
+    in_ledger(tmp_path / "folder/ledger.db", [])
+    (tmp_path / "none").write_text("")
+    for given, said in (
+        (("--database", str(tmp_path / "folder/ledger.db")), "the keeper writes them"),
+        (("--events", str(tmp_path / "none")), "has no events"),
+    ):
+        done = run(*given)
+        assert (done.exit_code, done.stdout) == (0, "")
+        assert said in done.stderr
+        assert read(*given)["rows"] == []
+        assert run(*given, "--format", "html").stdout.startswith("<!doctype html>")
+
+
+def test_a_database_that_is_taken_for_a_file_of_events_is_told_so(tmp_path: Path) -> None:
+    in_ledger(tmp_path / "folder/ledger.db", TWO_DAYS)
+    done = run("--events", str(tmp_path / "folder/ledger.db"))
+    assert done.exit_code == 1
+    assert "is a database and not a file of events: name it with --database" in done.stderr
+
+
+def test_json_has_two_names_and_excludes_the_other_formats(tmp_path: Path) -> None:
+    file = str(written(tmp_path / "e", TWO_DAYS))
+    assert run("--events", file, "--json").stdout == run("--events", file, "--format", "json").stdout != ""
+    done = run("--events", file, "--json", "--format", "csv")
+    assert done.exit_code == 2
+    assert "give one of --json and --format csv" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (("--since", "yesterday"), "'yesterday' is no time"),
+        (("--since", "yesterday"), "'yesterday' is not a time"),
         (("--since", "1d", "--until", "2d"), "--since must lie before --until"),
         (("--by", "moon"), "'moon' is not one of"),
         (("--minimum", "-1"), "greater than or equal to 0"),
@@ -166,11 +200,12 @@ def test_a_wrong_question_is_told_what_is_allowed(tmp_path: Path, arguments: tup
 def test_where_there_is_nothing_it_says_what_makes_some(tmp_path: Path) -> None:
     done = run()
     assert done.exit_code == 1
-    assert "does not exist; `tidepool demo` makes some" in done.stderr
+    assert "does not exist; `tidepool demo` makes one" in done.stderr
     (tmp_path / "bad").write_text("{}\n")
     done = run("--events", str(tmp_path / "bad"))
     assert done.exit_code == 1
     assert "line 1" in done.stderr
+    assert "a database is for --database" in done.stderr
     done = run("--database", str(tmp_path / "none.db"))
     assert done.exit_code == 1
     assert "there is no ledger" in done.stderr
@@ -183,7 +218,12 @@ def test_where_there_is_nothing_it_says_what_makes_some(tmp_path: Path) -> None:
     (tmp_path / "prices").write_bytes(b"\xff\xfe")
     done = run("--events", str(written(tmp_path / "e", TWO_DAYS)), "--prices", str(tmp_path / "prices"))
     assert done.exit_code == 1
-    assert "no UTF-8" in done.stderr
+    assert "prices: not UTF-8" in done.stderr
+    done = run("--events", str(tmp_path / "e"), "--prices", "/nope")
+    assert done.exit_code == 1
+    assert "--prices /nope: No such file or directory; a price list is a CSV file with" in done.stderr
+    done = run("--events", "/nope")
+    assert (done.exit_code, done.stderr) == (1, "tidepool report: --events: /nope does not exist\n")
 
 
 def test_a_ledger_in_a_database_gives_the_same_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,15 @@ def test_into_a_pipe_it_is_written_once_with_all_in_it(events: str) -> None:
     assert "i-gone" not in shown
 
 
+def test_an_empty_ledger_is_no_error_and_says_how_it_fills(tmp_path: Path) -> None:
+    Store.open(str(tmp_path / "ledger.db")).close()
+    found = tidepool("--database", str(tmp_path / "ledger.db"))
+    assert (found.exit_code, found.stdout) == (0, "")
+    assert "the ledger has no events yet: the keeper writes them" in found.stderr
+    found = tidepool("--database", str(tmp_path / "ledger.db"), "--json")
+    assert (found.exit_code, json.loads(found.stdout)["machines"]) == (0, [])
+
+
 def test_without_a_ledger_it_says_so() -> None:
     found = tidepool()
     assert found.exit_code == 1

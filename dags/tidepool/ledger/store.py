@@ -242,7 +242,8 @@ class Store:
 def _engine(url: str) -> sa.Engine:
     if "://" not in url:
         url = f"sqlite:///{Path(url).absolute()}"
-    for others in ("postgresql://", "postgresql+psycopg2://"):  # as Airflow's URL of the same database has it
+    # as Airflow's URL of the same database has it, and libpq's
+    for others in ("postgresql://", "postgresql+psycopg2://", "postgres://"):
         if url.startswith(others):
             url = "postgresql+psycopg://" + url.removeprefix(others)
     try:

@@ -28,24 +28,20 @@ def pool_parameter(pool: AwsPool, kubernetes: str, release: str) -> str:
     return parameter(kubernetes, release, pool.instance_types[0].architecture, "nvidia" if pool.gpus else "standard")
 
 
-def image_id(
-    pool: AwsPool, machines: Machines, kubernetes: str, opts: pulumi.InvokeOptions | None = None
-) -> pulumi.Input[str]:
+def image_id(pool: AwsPool, machines: Machines, kubernetes: str) -> pulumi.Input[str]:
     """The AMI id of a pool: its own, else the one for all machines, else that of the release for its machines."""
     if given := pool.image or machines.image:
         return given
-    return _look_up(pool_parameter(pool, kubernetes, machines.ami_release), opts)
+    return _look_up(pool_parameter(pool, kubernetes, machines.ami_release))
 
 
-def system_image_id(
-    nodes: SystemNodes, machines: Machines, kubernetes: str, opts: pulumi.InvokeOptions | None = None
-) -> pulumi.Input[str]:
+def system_image_id(nodes: SystemNodes, machines: Machines, kubernetes: str) -> pulumi.Input[str]:
     """The AMI id of system machines: the one for all machines, else that of the release for their processor."""
     if machines.image:
         return machines.image
-    return _look_up(parameter(kubernetes, machines.ami_release, nodes.instance_types[0].architecture, "standard"), opts)
+    return _look_up(parameter(kubernetes, machines.ami_release, nodes.instance_types[0].architecture, "standard"))
 
 
-def _look_up(name: str, opts: pulumi.InvokeOptions | None) -> pulumi.Output[str]:
+def _look_up(name: str) -> pulumi.Output[str]:
     # `value` would be a secret, and hide the AMI's id in every preview.
-    return aws.ssm.get_parameter_output(name=name, opts=opts).insecure_value
+    return aws.ssm.get_parameter_output(name=name).insecure_value

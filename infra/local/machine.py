@@ -119,7 +119,7 @@ class Machine:
         sees = hardware.command(self._hardware, root) if self.type.gpus else []
         self._spawn("kubelet", [*sees, *kubelet])
         proxy_config = self.home.state / "kube-proxy.kubeconfig"
-        proxy = machine_files.proxy_flags(self.home.binaries, self.folder, self.instance.id, proxy_config)
+        proxy = machine_files.proxy_flags(self.home.binaries, self.instance.id, proxy_config)
         self._spawn("kube-proxy", proxy)
         if self.type.gpus:
             socket = root / "plugins_registry" / f"{DEVICE_PLUGIN}.sock"

@@ -105,7 +105,7 @@ def kubelet_flags(
     ]
 
 
-def proxy_flags(binaries: Path, folder: Path, instance: str, kubeconfig: Path) -> list[str]:
+def proxy_flags(binaries: Path, instance: str, kubeconfig: Path) -> list[str]:
     """kube-proxy's command line. It leaves the host's connection tracking limits alone."""
     return [
         str(binaries / "kube-proxy"),

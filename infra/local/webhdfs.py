@@ -49,13 +49,13 @@ class WebHdfs:
         listed = self._namenode("GET", path, "LISTSTATUS")["FileStatuses"]["FileStatus"]
         return sorted(each["pathSuffix"] for each in listed)
 
-    def make_folder(self, path: str, mode: str = "755") -> None:
+    def make_folder(self, path: str) -> None:
         """Make a folder and what is missing above it."""
-        self._namenode("PUT", path, "MKDIRS", permission=mode)
+        self._namenode("PUT", path, "MKDIRS", permission="755")
 
-    def write(self, path: str, content: bytes | IO[bytes], mode: str = "644") -> None:
+    def write(self, path: str, content: bytes | IO[bytes]) -> None:
         """Write a file, over one that is there."""
-        where = self._namenode("PUT", path, "CREATE", overwrite="true", permission=mode, noredirect="true")
+        where = self._namenode("PUT", path, "CREATE", overwrite="true", permission="644", noredirect="true")
         self._datanode("PUT", where["Location"], content)
 
     def read(self, path: str) -> bytes:

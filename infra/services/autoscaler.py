@@ -26,7 +26,7 @@ class AutoscalerRelease:
 
 
 class Autoscaler(pulumi.ComponentResource):
-    """The priority expander's ConfigMap, and the Release; None where the autoscaler runs beside the cluster.
+    """The priority expander's ConfigMap, and the Release.
 
     priorities: the higher first, by name of a node group.
     """
@@ -35,7 +35,7 @@ class Autoscaler(pulumi.ComponentResource):
         self,
         name: str,
         priorities: Mapping[str, int],
-        release: AutoscalerRelease | None = None,
+        release: AutoscalerRelease,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("tidepool:services:Autoscaler", name, {}, opts)
@@ -45,19 +45,18 @@ class Autoscaler(pulumi.ComponentResource):
             data={"priorities": priority_list(priorities)},
             opts=pulumi.ResourceOptions(parent=self),
         )
-        if release:
-            kubernetes.helm.v3.Release(
-                f"{name}-release",
-                kubernetes.helm.v3.ReleaseArgs(
-                    **charts.release(
-                        charts.CLUSTER_AUTOSCALER,
-                        namespace=naming.AUTOSCALER_NAMESPACE,
-                        values=values(release.values, release.placement, release.identity),
-                        sources=release.chart_sources,
-                    )
-                ),
-                opts=pulumi.ResourceOptions(parent=self, depends_on=[order]),
-            )
+        kubernetes.helm.v3.Release(
+            f"{name}-release",
+            kubernetes.helm.v3.ReleaseArgs(
+                **charts.release(
+                    charts.CLUSTER_AUTOSCALER,
+                    namespace=naming.AUTOSCALER_NAMESPACE,
+                    values=values(release.values, release.placement, release.identity),
+                    sources=release.chart_sources,
+                )
+            ),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[order]),
+        )
         self.register_outputs({})
 
 

@@ -49,9 +49,10 @@ def test_the_order_has_one_owner() -> None:
     assert "expanderPriorities" not in autoscaler.values(CLOUD, SYSTEM, {})
 
 
-def test_the_order_is_there_without_the_release() -> None:
-    made = recording.made_by(lambda: Autoscaler("autoscaler", {"dev-spot": 50}))
-    (order,) = made
+def test_the_order_is_where_the_expander_looks_for_it() -> None:
+    release = AutoscalerRelease(values=CLOUD, placement=SYSTEM, identity={}, chart_sources={})
+    made = recording.made_by(lambda: Autoscaler("autoscaler", {"dev-spot": 50}, release))
+    order = made.one("core/v1:ConfigMap")
     assert order.inputs["metadata"] == {"name": "cluster-autoscaler-priority-expander", "namespace": "kube-system"}
     assert order.inputs["data"] == {"priorities": "50:\n- ^dev-spot$\n"}
 
@@ -59,7 +60,9 @@ def test_the_order_is_there_without_the_release() -> None:
 @pytest.mark.parametrize("preview", [False, True])
 def test_the_release_comes_after_the_order_and_bears_unknown_values(preview: bool) -> None:
     def build() -> None:
-        cluster = pulumi.Output.from_input(Autoscaler("first", {}).urn).apply(lambda _: "dev")
+        cluster = pulumi.Output.from_input(pulumi.ComponentResource("tidepool:tests:First", "first").urn).apply(
+            lambda _: "dev"
+        )
         values = {"cloudProvider": "aws", "autoDiscovery": {"clusterName": cluster}}
         release = AutoscalerRelease(values=values, placement=SYSTEM, identity={}, chart_sources={})
         Autoscaler("autoscaler", {"dev-spot": 50}, release)

@@ -53,6 +53,7 @@ class Trace:
 
     @property
     def end(self) -> float:
+        """When its last span is over."""
         return self.spans[-1].end
 
     @cached_property

@@ -67,10 +67,12 @@ class Machine:
 
     @property
     def bought(self) -> int:
+        """Milliseconds that it was there."""
         return self.until - self.start
 
     @property
     def idle(self) -> int:
+        """Milliseconds that it was there without a job."""
         return self.bought - self.used
 
     def cost(self, milliseconds: int) -> Fraction | None:
@@ -88,6 +90,7 @@ class Peak:
 
     @property
     def count(self) -> int:
+        """Machines of all pools."""
         return sum(self.machines.values())
 
 
@@ -125,10 +128,12 @@ class Report:
 
     @property
     def used(self) -> int:
+        """Machine-milliseconds with a job."""
         return sum(machine.used for machine in self.machines)
 
     @property
     def idle(self) -> int:
+        """Machine-milliseconds without one."""
         return sum(machine.idle for machine in self.machines)
 
 

@@ -64,10 +64,11 @@ deleted and nothing else is evident, and nowhere else."""
 
 @dataclass(frozen=True)
 class Outcome:
-    """A cause, and the evidence for it in words."""
+    """A cause, and the evidence for it in words. of_members: it is about the job's other pods, such as executors."""
 
     cause: Cause
     message: str
+    of_members: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ class JobFailed(Exception):
         self.pod = pod
         self.cause = outcome.cause
         self.message = outcome.message
+        self.of_members = outcome.of_members
         self.pool = pool
         self.market = market
         self.memory_bytes = memory_bytes
@@ -264,6 +266,8 @@ def _exited(seen: Seen, ended: Object) -> Outcome:
         return machine or Outcome(Cause.UNKNOWN, "the kubelet no longer knows the container, and nothing says why")
     if code == SPARK_OUT_OF_MEMORY:
         return Outcome(Cause.OUT_OF_MEMORY, "Spark's heap was too small (exit code 52)")
+    if _EXECUTOR_OUT_OF_MEMORY.search(said):
+        return Outcome(Cause.OUT_OF_MEMORY, f"an executor ran out of memory; exit code {code}\n{said}", of_members=True)
     if _ran_out(said):
         return Outcome(Cause.OUT_OF_MEMORY, f"exit code {code}\n{said}")
     message = "\n".join(filter(None, (f"exit code {code}", said)))
@@ -285,6 +289,13 @@ def _exited(seen: Seen, ended: Object) -> Outcome:
 _OUT_OF_MEMORY = re.compile(
     r"^(?:Exception in thread .*|Caused by: )?java\.lang\.OutOfMemoryError(?!: unable to create)", re.MULTILINE
 )
+_EXECUTOR_OUT_OF_MEMORY = re.compile(
+    r"ExecutorLostFailure \(executor \S+ exited caused by one of the running tasks\) Reason:\s+"
+    r"The executor with id \S+ exited with exit code (?:137\(SIGKILL, possible container OOM\)|52\(JVM OOM\))"
+    r"|\(\S+ executor \d+\): java\.lang\.OutOfMemoryError(?!: unable to create)"
+)
+"""Spark's words, in its driver, for the end of a job whose task had no memory in an executor's pod, as often as it was
+tried (TaskSchedulerImpl, ExecutorPodsLifecycleManager). A machine that is lost has others."""
 _PYTHON_OUT_OF_MEMORY = re.compile(r"(?:numpy\.\S*\._)?(?:Array)?MemoryError\b")
 
 

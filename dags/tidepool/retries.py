@@ -56,7 +56,7 @@ class Limits:
 class Attempt:
     """One attempt that has ended. number: Airflow's try number. pool, market: where it was; memory_bytes: its limit.
 
-    seconds: for which its program ran, as far as is known.
+    seconds: for which its program ran, as far as is known. of_members: cause and memory are of the job's other pods.
     """
 
     number: int
@@ -66,6 +66,7 @@ class Attempt:
     market: str = ""
     memory_bytes: int = 0
     seconds: float = 0.0
+    of_members: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,11 @@ def memory(asked_bytes: int, attempts: Sequence[Attempt], largest_bytes: int) ->
     """What the next attempt should have: half as much again as any that ran out of it; at most the largest there is."""
     short = max((attempt.memory_bytes for attempt in attempts if attempt.cause is Cause.OUT_OF_MEMORY), default=0)
     return max(asked_bytes, min(grown(short, 1), largest_bytes)) if short else asked_bytes
+
+
+def of(attempts: Sequence[Attempt], members: bool) -> list[Attempt]:
+    """Those whose want of memory was the main pod's, or that of the job's other pods."""
+    return [attempt for attempt in attempts if attempt.of_members == members]
 
 
 def grown(memory_bytes: int, times: int) -> int:

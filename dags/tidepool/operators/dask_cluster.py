@@ -18,6 +18,7 @@ from tidepool.operators.arguments import NO_POOL
 from tidepool.operators.dask_pod import DaskPodOperator
 from tidepool.operators.members import Members
 from tidepool.operators.problems import Problems
+from tidepool.outcome import Cause, Outcome
 from tidepool.sizing import Placement, place
 
 
@@ -87,6 +88,10 @@ class DaskClusterOperator(DaskPodOperator):
         scheduler, worker = arguments.placed(given, capacity, "scheduler"), arguments.placed(given, capacity)
         return [(scheduler, 1), (worker, given.get("workers", 2))]
 
+    def resize_members(self, placement: Placement, context: Any) -> None:
+        """Give the workers another size."""
+        self.worker_placement = placement
+
     def parts(self) -> list[Part]:
         """The pod of scheduler and program, and a worker's."""
         worker = Part(f"each of {self.workers} workers", self.worker_job, self.worker_market, self.worker_placement)
@@ -110,6 +115,14 @@ class DaskClusterOperator(DaskPodOperator):
         if self._members is not None:
             self._members.stop()
         super().cleanup(pod, remote_pod, xcom_result=xcom_result, context=context)
+
+    def _outcome(self, error: BaseException) -> Outcome | None:
+        """Dask's scheduler gives a task up whose workers died, and does not know of what: their pods say."""
+        found = super()._outcome(error)
+        starved = self._members.starved if self._members is not None else ""
+        if found is None or found.cause is not Cause.APP_ERROR or not starved or "KilledWorker" not in found.message:
+            return found
+        return Outcome(Cause.OUT_OF_MEMORY, f"worker {starved} ran out of memory; {found.message}", of_members=True)
 
     def on_kill(self) -> None:
         """Make no more workers, and delete the scheduler's pod."""

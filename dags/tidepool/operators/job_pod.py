@@ -237,6 +237,9 @@ class JobPodOperator(KubernetesPodOperator):
         """Take another size for this attempt. For operators whose command follows from the size."""
         self.placement = placement
 
+    def resize_members(self, placement: Placement, context: Any) -> None:
+        """Take another size for the job's other pods. For operators that have such."""
+
     def take(self, capacity: Capacity, *placements: tuple[Placement, int]) -> None:
         """The pods that the job has, and how many of each. Airflow starts the task once there is room for them, unless
         its author said when."""
@@ -514,14 +517,27 @@ class JobPodOperator(KubernetesPodOperator):
         self._attempts = self._earlier_attempts(context)
         if words := retries.last_words(self._attempts, self._attempt):
             self.log.info(words)
-        usual = self.placement
-        placement = ladder.regrown(self.job, capacity, usual, self._attempts)
-        if placement != usual:
+        main, *members = self.parts()
+        own = retries.of(self._attempts, members=False) if members else self._attempts
+        placement = ladder.regrown(self.job, capacity, self.placement, own)
+        if placement != main.placement:
+            self._say_grown(main, placement)
             self.resize(placement, context)
-            self.log.info(
-                "Now with %d MiB of memory instead of %d", placement.memory_bytes >> 20, usual.memory_bytes >> 20
-            )
+        for part in members:
+            if (placement := self._regrown(part, self._attempts)) != part.placement:
+                self._say_grown(part, placement)
+                self.resize_members(placement, context)
         return self._climb(context)
+
+    def _regrown(self, part: Part, attempts: Sequence[Attempt]) -> Placement:
+        """The placement of the job's other pods, after these attempts."""
+        capacity = ladder.offered(capacity_document.load(), part.market, self.task_id)
+        return ladder.regrown(part.job, capacity, part.placement, retries.of(attempts, members=True))
+
+    def _say_grown(self, part: Part, placement: Placement) -> None:
+        sizes = placement.memory_bytes >> 20, part.placement.memory_bytes >> 20
+        whose = f", {part.name}" if len(self.parts()) > 1 else ""
+        self.log.info("Now with %d MiB of memory instead of %d%s", *sizes, whose)
 
     def _climb(self, context: Any) -> Launch:
         """The ladder as pools and deadline are now; where there is time to wait for spot machines, `_waits` says so."""
@@ -712,10 +728,9 @@ class JobPodOperator(KubernetesPodOperator):
             self.breakers.tell(pool.name, Breaker.lost)
         if found.cause is Cause.OUT_OF_MEMORY:
             size_overrides.roll_back(self, self._context, self._memory())
-        largest = ladder.largest(self.job, size_overrides.offered(self), self.placement.cores)
+        memory, largest = self._memory_limits(found)
         # A pod that is left to the next attempt is that one's to account for.
         seconds = self._ran(found.cause in ladder.LOSSES) if where else 0.0
-        memory = self._memory()
         return JobFailed(self._pod_name(), found, memory_bytes=memory, largest_bytes=largest, seconds=seconds, **where)
 
     def _ran(self, is_lost: bool = False) -> float:
@@ -725,6 +740,17 @@ class JobPodOperator(KubernetesPodOperator):
         if seconds and pool.market == "spot":
             self.breakers.tell(pool.name, lambda known, now: known.ran(now, seconds / 3600, int(is_lost)))
         return seconds
+
+    def _memory_limits(self, found: Outcome) -> tuple[int, int]:
+        """The memory limit of the pod, or of the job's other pods where it is they that ended so; and the most that
+        they could have in another attempt.
+        """
+        for part in self.parts()[1:] if found.of_members else ():
+            # After a deferral the operator is as its author made it.
+            placement = self._regrown(part, self._attempts or remembered(self._context) or [])
+            capacity = ladder.offered(capacity_document.load(), part.market, self.task_id)
+            return placement.memory_bytes, ladder.largest(part.job, capacity, placement.cores)
+        return self._memory(), ladder.largest(self.job, size_overrides.offered(self), self.placement.cores)
 
     def _memory(self) -> int:
         """The memory limit that the pod had: after a deferral only the pod itself knows."""

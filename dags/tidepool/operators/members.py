@@ -14,7 +14,7 @@ from tidepool import cluster
 from tidepool.capacity import LABEL_PREFIX
 from tidepool.objects import FINAL_PHASES, Object
 from tidepool.operators.pod_manager import CONFLICT_STATUS
-from tidepool.outcome import outcome
+from tidepool.outcome import Cause, outcome
 from tidepool.pod import CONTAINER
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ _REQUEST_SECONDS = (5, 30)
 class Members(threading.Thread):
     """Looks every few seconds how many members of `main` are alive, and makes what is missing of `count`.
 
-    The log says why one failed, with its last words.
+    The log says why one failed, with its last words. starved: the last one that ran out of memory.
 
     make: the manifest of a member, from the main pod as JSON and the member's name. Members are numbered; a number is
     used once, so that one which was made and not answered for is not made twice.
@@ -53,6 +53,7 @@ class Members(threading.Thread):
         self._stopped = threading.Event()
         self._next = 0
         self._said = ""
+        self.starved = ""
         self._told: set[str] = set()
 
     def run(self) -> None:
@@ -97,6 +98,8 @@ class Members(threading.Thread):
     def _tell(self, pod: V1Pod) -> None:
         """Why a member failed, and the end of its log."""
         name, end = pod.metadata.name, outcome(ApiClient().sanitize_for_serialization(pod))
+        if end.cause is Cause.OUT_OF_MEMORY:
+            self.starved = name
         log.warning("Pod %s of the job ended with %s: %s", name, end.cause, end.message)
         try:
             text = self._api.read_namespaced_pod_log(

@@ -75,7 +75,7 @@ def attempt(exception: BaseException, number: int) -> Attempt:
     if not isinstance(exception, JobFailed):
         cause = Cause.UNKNOWN if is_transient(exception) else Cause.APP_ERROR
         return Attempt(number, cause, f"{type(exception).__name__}: {exception}")
-    where = exception.pool, exception.market, exception.memory_bytes, exception.seconds
+    where = exception.pool, exception.market, exception.memory_bytes, exception.seconds, exception.of_members
     return Attempt(number, exception.cause, exception.message, *where)
 
 

@@ -114,6 +114,11 @@ class SparkClusterOperator(JobPodOperator):
         super().resize(placement, context)
         self.arguments = self.render_template(self._command(), context)
 
+    def resize_members(self, placement: Placement, context: Any) -> None:
+        """Give the executors another size."""
+        self.executor_placement = placement
+        self.arguments = self.render_template(self._command(), context)
+
     def parts(self) -> list[Part]:
         """The driver's pod and an executor's, each with how its memory is shared out."""
         driver, executor = self.placement, self.executor_placement

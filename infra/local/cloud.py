@@ -31,13 +31,12 @@ from infra.local.errors import LocalError
 from infra.local.golden import GoldenRoot
 from infra.local.progress import Progress
 from infra.local.start import STACK, start
-from infra.local.state import CLUSTER, Cloud, CloudError
+from infra.local.state import Cloud, CloudError
 from infra.local.supervisor import GROUP
 from infra.local.toolchain import Toolchain
 from tidepool import capacity
 
 __all__ = [
-    "CLUSTER",
     "Cloud",
     "CloudError",
     "attach",
@@ -99,13 +98,13 @@ def up(progress: Progress, autoscaler: Path | None = None, further: Collection[s
         _clean(cloud.state, ())
         try:
             _require_fit()
-            settings.load(STACK)  # a wrong stack file is said before anything starts
+            deployed = settings.load(STACK)  # a wrong stack file is said before anything starts
             tools, root = _prepare(progress, further)
             autoscaler = autoscaler or autoscaler_binary.find(progress)
             with progress.step("starting the local cloud"):
                 paths.RUN.mkdir(parents=True, exist_ok=True)
                 _OWNER.write_text(json.dumps({"state": str(cloud.state)}))
-                start(cloud, tools, root, autoscaler)
+                start(cloud, deployed.cloud.cluster.name, tools, root, autoscaler)
         except BaseException as error:
             _clean(cloud.state, _KEPT)
             if isinstance(error, _MENDABLE):

@@ -14,7 +14,7 @@ from infra.local.aws import Aws
 from infra.local.errors import LocalError
 from infra.local.kube import core_api
 from infra.local.progress import Progress
-from infra.local.state import CLUSTER, Cloud
+from infra.local.state import Cloud
 from tidepool.capacity import TEAM_LABEL
 from tidepool.outcome import SPOT_TAINTS
 
@@ -29,7 +29,7 @@ def reclaim(cloud: Cloud, machine: str, notice_seconds: float, progress: Progres
     is_announced: the node says that it is for a spot machine's notice that it is drained, and not for anything else.
     """
     aws, api = Aws(), core_api(cloud.kubeconfig)
-    spot = [each for group in aws.groups(CLUSTER) if group.market == "spot" for each in group.instances]
+    spot = [each for group in aws.groups(cloud.cluster) if group.market == "spot" for each in group.instances]
     chosen = machine or _longest_running(api, spot)
     if chosen not in spot:
         asked = f"{machine} is no spot machine" if machine else "no spot machine runs a job"

@@ -20,7 +20,7 @@ from infra.local.kube import core_api
 from infra.local.machine import host_size
 from infra.local.machine_files import Size, TooSmallError, reservations
 from infra.local.pki import Authority, write_kubeconfig
-from infra.local.state import CLUSTER, Cloud, CloudError
+from infra.local.state import Cloud, CloudError
 from infra.local.supervisor import GROUP, Program
 from infra.local.toolchain import Toolchain
 from infra.local.world_kubernetes import ApiServer
@@ -33,8 +33,11 @@ _START_SECONDS = 120.0
 _TOKEN_SECONDS = 30 * 24 * 3600
 
 
-def start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path | None) -> None:
-    """Start everything and wait until the system machines are ready; `autoscaler`: a binary instead of the stand-in."""
+def start(cloud: Cloud, cluster: str, tools: Toolchain, golden: GoldenRoot, autoscaler: Path | None) -> None:
+    """Start everything and wait until the system machines are ready; `autoscaler`: a binary instead of the stand-in.
+
+    cluster: its name, as the settings have it.
+    """
     state = cloud.state
     state.mkdir(parents=True, exist_ok=True)
     state.chmod(0o700)
@@ -45,7 +48,7 @@ def start(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path |
     try:
         Authority(state / "pki").kubeconfig(cloud.kubeconfig, "admin", "system:masters")
         programs = control_plane.programs(state, tools.kubernetes, tools.etcd)
-        cloud.supervisor.launch([*programs, *_own_programs(cloud, tools, golden, autoscaler)])
+        cloud.supervisor.launch([*programs, *_own_programs(cloud, cluster, tools, golden, autoscaler)])
         server = ApiServer(cloud.kubeconfig, _START_SECONDS)
         for manifest in rbac.manifests():
             server.apply(manifest)
@@ -78,7 +81,9 @@ def _deploy(cloud: Cloud, golden: GoldenRoot) -> subprocess.Popen[str]:
     )
 
 
-def _own_programs(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler: Path | None) -> list[Program]:
+def _own_programs(
+    cloud: Cloud, cluster: str, tools: Toolchain, golden: GoldenRoot, autoscaler: Path | None
+) -> list[Program]:
     state, python = cloud.state, sys.executable
     authority = Authority(state / "pki")
     authority.kubeconfig(state / "kube-proxy.kubeconfig", "system:kube-proxy")
@@ -90,9 +95,9 @@ def _own_programs(cloud: Cloud, tools: Toolchain, golden: GoldenRoot, autoscaler
     )
     hypervisor = ("--binaries", str(tools.kubernetes), "--containerd", tools.containerd, "--golden", str(golden.folder))
     commands = {
-        "hypervisor": (python, "-m", "infra.local.hypervisor", *hypervisor, "--cluster", CLUSTER),
+        "hypervisor": (python, "-m", "infra.local.hypervisor", *hypervisor, "--cluster", cluster),
         "keeper": keeper_command(cloud, keeper),
-        "cluster-autoscaler": autoscaler_command(state, autoscaler),
+        "cluster-autoscaler": autoscaler_command(state, cluster, autoscaler),
     }
     page = {"TIDEPOOL_PAGE_TOKEN_FILE": str(airflow.page_token(state))}
     environment = {
@@ -115,10 +120,10 @@ def keeper_command(cloud: Cloud, kubeconfig: Path) -> tuple[str, ...]:
     )
 
 
-def autoscaler_command(state: Path, binary: Path | None) -> tuple[str, ...]:
+def autoscaler_command(state: Path, cluster: str, binary: Path | None) -> tuple[str, ...]:
     """The real cluster-autoscaler's command line where there is a binary, else the stand-in's."""
     if binary is None:
-        return (sys.executable, "-m", "infra.local.autoscaler", "--cluster", CLUSTER)
+        return (sys.executable, "-m", "infra.local.autoscaler", "--cluster", cluster)
     sections = "".join(
         f'[ServiceOverride "{number}"]\nService = {service}\nRegion = us-east-1\nURL = {addresses.MOTO}\n'
         "SigningRegion = us-east-1\n"
@@ -126,7 +131,7 @@ def autoscaler_command(state: Path, binary: Path | None) -> tuple[str, ...]:
     )
     config = state / "cluster-autoscaler.conf"
     config.write_text(f"[Global]\nZone = us-east-1a\n{sections}")
-    tags = f"k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/{CLUSTER}"
+    tags = f"k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/{cluster}"
     return (
         str(binary),
         "--cloud-provider=aws",

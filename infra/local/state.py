@@ -10,8 +10,6 @@ from infra.local.errors import LocalError
 from infra.local.supervisor import Supervisor
 from tidepool import capacity
 
-CLUSTER = "local"
-
 
 class CloudError(LocalError):
     """The local cloud can't do this; the message says why and what to do."""
@@ -37,6 +35,11 @@ class Cloud:
     def capacity(self) -> Path:
         """The capacity document."""
         return self.state / "capacity.json"
+
+    @property
+    def cluster(self) -> str:
+        """The cluster's name, which its Auto Scaling Groups carry."""
+        return capacity.load(self.capacity).cluster
 
     @property
     def events(self) -> Path:

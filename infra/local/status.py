@@ -12,7 +12,7 @@ from infra.local import lake
 from infra.local.aws import Aws
 from infra.local.kube import core_api
 from infra.local.start import difference
-from infra.local.state import CLUSTER, Cloud
+from infra.local.state import Cloud
 from infra.local.webhdfs import HdfsError
 from tidepool import capacity
 from tidepool.capacity import POOL_LABEL
@@ -60,7 +60,7 @@ def read(cloud: Cloud) -> Status:
     namespaces = [tenant.namespace for tenant in document.tenants.values()]
     return Status(
         processes=[{"process": each["name"], "state": each["statename"], "pid": each["pid"]} for each in processes],
-        pools=[_pool(group) for group in Aws().groups(CLUSTER)],
+        pools=[_pool(group) for group in Aws().groups(document.cluster)],
         machines=[_machine(node) for node in nodes],
         hdfs=hdfs,
         datanodes=datanodes,

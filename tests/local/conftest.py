@@ -23,7 +23,7 @@ from infra import naming
 from infra.local import cloud, lake, network, paths
 from infra.local.airflow_api import AirflowApi
 from infra.local.aws import Aws, Group
-from infra.local.cloud import CLUSTER, Cloud
+from infra.local.cloud import Cloud
 from infra.local.kube import api_client, core_api
 from infra.local.progress import Progress
 from infra.local.webhdfs import NotThereError, WebHdfs
@@ -132,7 +132,7 @@ class Local:
 
     def group(self, pool: str) -> Group:
         """The pool's Auto Scaling Group as it is now."""
-        groups = self.aws.groups(CLUSTER)
+        groups = self.aws.groups(self.cloud.cluster)
         return next(group for group in groups if group.labels[document.POOL_LABEL] == pool)
 
     def node(self, name: str) -> Any:
@@ -238,7 +238,7 @@ def shared(state_home: Path) -> Iterator[Local]:
     lake.fill(up, Progress())
     local = Local(up)
     for pool in (SPOT, ON_DEMAND, GPU):
-        tag = {"ResourceId": naming.group_name(CLUSTER, pool), "ResourceType": "auto-scaling-group"}
+        tag = {"ResourceId": naming.group_name(up.cluster, pool), "ResourceType": "auto-scaling-group"}
         tag |= {"Key": UNNEEDED_TAG, "Value": f"{UNNEEDED_SECONDS}s", "PropagateAtLaunch": False}
         local.aws.autoscaling.create_or_update_tags(Tags=[tag])
     yield local

@@ -15,13 +15,13 @@ from infra.local.start import autoscaler_command
 
 
 def test_without_a_binary_the_stand_in_runs(tmp_path: Path) -> None:
-    assert "infra.local.autoscaler" in autoscaler_command(tmp_path, None)
+    assert "infra.local.autoscaler" in autoscaler_command(tmp_path, "dev", None)
 
 
 def test_a_binary_discovers_the_groups_by_their_tags_and_expands_by_priority(tmp_path: Path) -> None:
-    program, *flags = autoscaler_command(tmp_path, Path("/opt/cluster-autoscaler"))
+    program, *flags = autoscaler_command(tmp_path, "dev", Path("/opt/cluster-autoscaler"))
     assert program == "/opt/cluster-autoscaler"
-    tags = "k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/local"
+    tags = "k8s.io/cluster-autoscaler/enabled,k8s.io/cluster-autoscaler/dev"
     assert f"--node-group-auto-discovery=asg:tag={tags}" in flags
     assert "--cloud-provider=aws" in flags
     assert "--expander=priority,least-waste" in flags
@@ -29,7 +29,7 @@ def test_a_binary_discovers_the_groups_by_their_tags_and_expands_by_priority(tmp
 
 
 def test_a_binary_asks_the_local_aws_api_for_everything(tmp_path: Path) -> None:
-    flags = autoscaler_command(tmp_path, Path("/opt/cluster-autoscaler"))
+    flags = autoscaler_command(tmp_path, "dev", Path("/opt/cluster-autoscaler"))
     [config] = [flag.removeprefix("--cloud-config=") for flag in flags if flag.startswith("--cloud-config=")]
     parsed = configparser.ConfigParser()
     parsed.read(config)

@@ -203,12 +203,15 @@ def test_what_is_still_there_is_told_of_as_long_as_it_is_so_and_from_when_it_was
     assert (len(sight.removed), removing.present()) == (1, {})
 
 
-def test_a_keeper_whose_watches_have_told_nothing_yet_looks_again_soon(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_keeper_that_can_see_nothing_yet_looks_again_soon(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sight = Sight()
     made, pauses = reaper(sight, file), list[float]()
-    monkeypatch.setattr(sight, "world", lambda now: None if len(pauses) < 2 else sight.fresh(None, now))
+
+    def world(now: float) -> World | None:
+        sight.away = len(pauses) == 1
+        return None if not pauses else sight.fresh(None, now)
+
+    monkeypatch.setattr(sight, "world", world)
     monkeypatch.setattr("tidepool.keeper.reaping.time.sleep", pauses.append)
     made.run(lambda: len(pauses) == 3)
     assert [round(pause) for pause in pauses] == [1, 1, EVERY_SECONDS]

@@ -1,5 +1,5 @@
 """Keeper, its database and the API server die at random while pods come and go: no event is lost or doubled, the books
-balance, orphans are removed and nothing else is.
+balance, orphans are removed and nothing else is: by each rule that removes something while Airflow answers.
 
 All of them are real; the test plays the scheduler, the kubelets and Airflow, and so knows what really happened. The
 whole loop with machines and jobs is tests/local/test_cloud_keeper_chaos.py.
@@ -21,26 +21,38 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from kubernetes import client, config
-from urllib3.exceptions import HTTPError
 
 from infra.local.world_kubernetes import ApiServer
 from tests import postgres
-from tests.local.account import Pod
-from tests.local.keeper_ledger import check_pods, lost, recorded
+from tests.dags.conftest import make_pool
+from tests.local.keeper_ledger import STAMP_SECONDS, check_pods, lost, recorded
 from tests.seam.api_server import started
+from tests.seam.played_cluster import (
+    NAMESPACE,
+    ORPHAN_SECONDS,
+    OVER,
+    TEAM,
+    Cluster,
+    Left,
+    astray,
+    claims,
+    dead_machine,
+    executor,
+    guest,
+    orphan,
+    reap_claims,
+)
 from tests.waiting import wait_until
-from tidepool import pod as pods
 from tidepool.capacity import Capacity, Tenant, dumps
+from tidepool.keeper import airflow as asking
 from tidepool.ledger.events import Event
 from tidepool.ledger.store import Store
 
@@ -49,14 +61,11 @@ pytestmark = [pytest.mark.local_cloud, pytest.mark.timeout(1800)]
 SEED = 11
 
 SECONDS = float(os.environ.get("TIDEPOOL_KEEPER_CHAOS_SECONDS") or 45)
-ORPHAN_SECONDS = 300
-NAMESPACE, TEAM, OVER = "tidepool-jobs", "jobs", "over"
-MACHINES = ("i-1", "i-2", "i-3")
+MACHINES, DOOMED = ("i-1", "i-2", "i-3"), "i-4"
+POOL = make_pool("spot")
 AT_ONCE = 6
 SHORTEST, LONGEST = 8.0, 16.0
 """How long a pod runs: longer than a keeper takes to come back, as what came and went meanwhile left nothing to see."""
-
-Request = Callable[..., Any]
 
 
 class Part:
@@ -113,79 +122,6 @@ class _Answer(BaseHTTPRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
 
-class Cluster:
-    """Plays the scheduler and the kubelets; remembers what it did. Whatever it asks for is asked until it is done."""
-
-    def __init__(self, kubeconfig: Path) -> None:
-        self.api = client.CoreV1Api(config.new_client_from_config(str(kubeconfig)))
-        self.seen: dict[str, Pod] = {}
-
-    def do(self, request: Request, *arguments: Any, done: tuple[int, ...] = (404, 409), **options: Any) -> Any:
-        """The answer, as JSON; None where it was done before."""
-        while True:
-            try:
-                answer = request(*arguments, **options, _preload_content=False, _request_timeout=(2, 5))
-                return json.loads(answer.data)
-            except client.ApiException as error:
-                if error.status in done:
-                    return None
-            except (HTTPError, OSError):
-                pass
-            time.sleep(0.1)
-
-    def create(self, name: str, run: str) -> Pod:
-        """A job's pod whose worker last renewed its lease long ago, so that it all depends on Airflow's word."""
-        labels, annotations = pods.owner("chaos", "job", run, 1, TEAM)
-        lease = datetime.fromtimestamp(time.time() + 600, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        about = {"name": name, "labels": {**labels, "tidepool.dev/pool": "spot"}}
-        container = {"name": "base", "image": "none:1", "resources": {"requests": {"cpu": "1", "memory": "1Gi"}}}
-        body = {
-            "metadata": {**about, "annotations": {**annotations, "tidepool.dev/lease": lease}},
-            "spec": {"containers": [container], "automountServiceAccountToken": False, "restartPolicy": "Never"},
-        }
-        made = self.do(self.api.create_namespaced_pod, NAMESPACE, body)
-        made = made or self.do(self.api.read_namespaced_pod, name, NAMESPACE)
-        pod = Pod(made["metadata"]["uid"], name, "job", run)
-        self.seen[pod.uid] = pod
-        return pod
-
-    def bind(self, pod: Pod, machine: str) -> None:
-        body = {"metadata": {"name": pod.name}, "target": {"kind": "Node", "name": machine}}
-        self.do(self.api.create_namespaced_binding, NAMESPACE, body)
-        told = self.do(self.api.read_namespaced_pod, pod.name, NAMESPACE)
-        (stamp,) = [each["lastTransitionTime"] for each in told["status"]["conditions"] if each["status"] == "True"]
-        pod.node, pod.bound = machine, _middle(stamp)  # an API server that dies may have done it long before it says so
-
-    def tell(self, pod: Pod, phase: str, **state: Any) -> None:
-        """Report a state of the pod's container."""
-        said = {"name": "base", "image": "none:1", "imageID": "none", "ready": False, "restartCount": 0, "state": state}
-        body = {"status": {"phase": phase, "containerStatuses": [said]}}
-        self.do(self.api.patch_namespaced_pod_status, pod.name, NAMESPACE, body)
-
-    def live(self, pod: Pod, machine: str, seconds: float) -> None:
-        """A pod's whole life."""
-        self.bind(pod, machine)
-        began = _now()
-        pod.running = _middle(began)
-        self.tell(pod, "Running", running={"startedAt": began})
-        time.sleep(seconds)
-        over = {"exitCode": 0, "startedAt": began, "finishedAt": _now()}
-        pod.ended = _middle(over["finishedAt"])
-        self.tell(pod, "Succeeded", terminated=over)
-        time.sleep(1)
-        self.do(self.api.delete_namespaced_pod, pod.name, NAMESPACE, grace_period_seconds=0)
-        pod.gone = time.time()
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _middle(stamp: object) -> float:
-    """Of the second that a stamp names."""
-    return datetime.fromisoformat(str(stamp)).timestamp() + 0.5
-
-
 @pytest.fixture
 def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     """An API server with the namespaces and three machines that are ready."""
@@ -195,12 +131,9 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
             server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
         account = {"name": "default", "namespace": NAMESPACE}
         server.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": account})
-        api = client.CoreV1Api(config.new_client_from_config(str(found)))
+        cluster = Cluster(found)
         for name in MACHINES:
-            api.create_node({"metadata": {"name": name}, "spec": {"providerID": f"aws:///us-east-1a/{name}"}})
-            ready = {"type": "Ready", "status": "True", "lastTransitionTime": _now(), "lastHeartbeatTime": _now()}
-            size = {"cpu": "4", "memory": "8Gi"}
-            api.patch_node_status(name, {"status": {"conditions": [ready], "allocatable": size, "capacity": size}})
+            cluster.machine(name, f"aws:///us-east-1a/{name}")
         yield found
 
 
@@ -239,7 +172,8 @@ def test_no_event_is_lost_or_doubled_and_only_orphans_are_removed_whatever_dies(
     seed = int(os.environ.get("TIDEPOOL_CHAOS_SEED") or SEED)
     print(f"TIDEPOOL_CHAOS_SEED={seed}")
     chance = random.Random(seed)  # noqa: S311
-    (tmp_path / "capacity.json").write_text(dumps(Capacity("test", {TEAM: Tenant(NAMESPACE, "job")}, TEAM, {}, 60, {})))
+    capacity = Capacity("test", {TEAM: Tenant(NAMESPACE, "job")}, TEAM, {}, 60, {POOL.name: POOL})
+    (tmp_path / "capacity.json").write_text(dumps(capacity))
     airflow = Airflow(random.Random(seed))  # noqa: S311
     threading.Thread(target=airflow.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{airflow.server_port}"
@@ -255,53 +189,60 @@ def test_no_event_is_lost_or_doubled_and_only_orphans_are_removed_whatever_dies(
     cluster = Cluster(kubeconfig)
     store = Store.open(ledgers[0])  # as what records machines does, beside the keeper
     begin = time.time()
-    for machine in MACHINES:
+    for machine in (*MACHINES, DOOMED):
         store.record(Event(begin, "machine.asked", machine=machine, pool="spot", usd_per_hour=0.1))
+    claimed, _ = claims(cluster)
     killed: Counter[str] = Counter()
     try:
-        orphans = _go_on(cluster, parts, chance, killed)
+        left, visited = _go_on(cluster, store, parts, chance, killed)
+        reap_claims(cluster, store, capacity, asking.Airflow(url, "token").word)
 
         def written() -> bool:
             with contextlib.suppress(Exception):  # the database may be starting
-                return not any(lost(recorded(each), cluster.seen) for each in ledgers)
+                return not any(lost(recorded(each), cluster.lasting) for each in ledgers)
             return False
 
         with contextlib.suppress(AssertionError):  # what is missing is said below
             wait_until(written, 60, "all is written")
         for machine in MACHINES:
             store.record(Event(time.time(), "machine.gone", machine=machine, pool="spot", usd_per_hour=0.1))
-        for each in ledgers:
-            check_pods(recorded(each), cluster.seen)
-        _check_reaped(recorded(ledgers[0]), {each.uid for each in orphans})
+        for ledger in ledgers:
+            check_pods(recorded(ledger), cluster.lasting)
+        _check_reaped(recorded(ledgers[0]), {claimed: "claim"} | {each.pod.uid: each.rule for each in left})
+        for ledger in ledgers:
+            _check_guest(recorded(ledger), *visited)
         held = balance(ledgers[0], tmp_path)
     finally:
         airflow.shutdown()
         for part in parts:
             part.end()
-    lived = max((each.gone or 0) - (each.bound or 0) for each in orphans)
-    assert lived <= ORPHAN_SECONDS
     print(
-        f"{sum(killed.values())} killed in {SECONDS:.0f} s ({dict(killed)}); {len(cluster.seen)} pods, "
-        f"{len(orphans)} orphans, gone after {lived:.0f} s at most; {held:.1f} machine-seconds in the books"
+        f"{sum(killed.values())} killed in {SECONDS:.0f} s ({dict(killed)}); {len(cluster.seen)} pods; "
+        f"{held:.1f} machine-seconds in the books; gone after, from when nobody had it any more: "
+        + ", ".join(f"{each.pod.name} {each.took:.0f} s" for each in left)
     )
+    for each in left:
+        reaped = [event for event in recorded(ledgers[0]) if event.pod_uid == each.pod.uid]
+        told = [f"{event.kind} {event.time - each.since:.0f} s" for event in reaped if event.kind.startswith("reaper.")]
+        assert each.took <= each.within, f"{each.pod.name}: {', '.join(told)}"
 
 
-def _go_on(cluster: Cluster, parts: list[Part], chance: random.Random, killed: Counter[str]) -> list[Pod]:
-    """Disturb for SECONDS; until all pods and orphans are gone. The orphans."""
-    orphans: list[Pod] = []
+def _go_on(
+    cluster: Cluster, store: Store, parts: list[Part], chance: random.Random, killed: Counter[str]
+) -> tuple[list[Left], tuple[str, float]]:
+    """Disturb for SECONDS, and wait until all pods are gone: what was left behind; the machine that went, and when."""
+    orphans: list[Left] = []
     end, numbers = time.monotonic() + SECONDS, iter(range(10**6))
     next_kill, next_orphan = time.monotonic() + 5, 0.0
-    with ThreadPoolExecutor(AT_ONCE) as workers:
+    with ThreadPoolExecutor(AT_ONCE + 2) as workers:
         lives: list[Any] = []
+        doomed = workers.submit(dead_machine, cluster, store, DOOMED)
+        visited = workers.submit(guest, cluster, SECONDS / 2)
+        orphans += [executor(cluster, chance.choice(MACHINES)), astray(cluster)]
         while (now := time.monotonic()) < end:
             lives = [each for each in lives if not (each.done() and each.result() is None)]
             if now >= next_orphan:
-                orphan = cluster.create(f"orphan-{len(orphans)}", OVER)
-                cluster.bind(orphan, chance.choice(MACHINES))
-                began = _now()
-                orphan.running = _middle(began)
-                cluster.tell(orphan, "Running", running={"startedAt": began})
-                orphans.append(orphan)
+                orphans.append(orphan(cluster, f"orphan-{len(orphans)}", chance.choice(MACHINES)))
                 next_orphan = now + 20
             if len(lives) < AT_ONCE:
                 pod = cluster.create(f"pod-{next(numbers)}", "run")
@@ -313,32 +254,45 @@ def _go_on(cluster: Cluster, parts: list[Part], chance: random.Random, killed: C
                 killed[part.name] += 1
                 next_kill = now + chance.uniform(2, 8)
             time.sleep(0.2)
-            _look(cluster, orphans)
+            _look(cluster)
 
         def gone() -> bool:
-            _look(cluster, orphans)
-            return all(each.gone for each in cluster.seen.values())
+            _look(cluster)
+            if all(each.pod.gone for each in orphans):  # among them the driver's executor
+                cluster.do(cluster.api.delete_namespaced_pod, "driver", NAMESPACE, grace_period_seconds=0)
+            return doomed.done() and all(each.gone for each in cluster.seen.values())
 
-        wait_until(gone, ORPHAN_SECONDS + LONGEST, "all pods and orphans are gone")
-    return orphans
+        wait_until(gone, ORPHAN_SECONDS + LONGEST, "all pods are gone")
+    return [*orphans, doomed.result()], visited.result()
 
 
-def _look(cluster: Cluster, orphans: list[Pod]) -> None:
-    """Which orphans are gone by now. One that is asked to go goes: there is no kubelet but this one."""
+def _look(cluster: Cluster) -> None:
+    """Which pods are gone by now. One that is asked to go goes: there is no kubelet but this one."""
+    waiting = [pod for pod in list(cluster.seen.values()) if pod.gone is None]
     found = cluster.do(cluster.api.list_namespaced_pod, NAMESPACE)["items"]
     there = {pod["metadata"]["uid"]: pod for pod in found}
-    for each in orphans:
-        if each.gone is None and each.uid not in there:
-            each.gone = time.time()
-        elif each.gone is None and there[each.uid]["metadata"].get("deletionTimestamp"):
+    for each in waiting:
+        if each.uid not in there:
+            each.gone = each.gone or time.time()
+        elif there[each.uid]["metadata"].get("deletionTimestamp"):
             cluster.do(cluster.api.delete_namespaced_pod, each.name, NAMESPACE, grace_period_seconds=0)
 
 
-def _check_reaped(events: list[Event], orphans: set[str]) -> None:
+def _check_reaped(events: list[Event], left: dict[str, str]) -> None:
+    """left: the rule that was to remove it, by UID."""
     reaped = [event for event in events if event.kind.startswith("reaper.")]
-    assert {event.pod_uid for event in reaped} == orphans, "no false kill"
-    found = {event.pod_uid for event in reaped if event.kind == "reaper.found" and event.cause == "ownerless"}
-    assert found == orphans, "why each was removed was written down before it was"
+    assert {event.pod_uid for event in reaped} == set(left), "no false kill"
+    found = {event.pod_uid: event.cause for event in reaped if event.kind == "reaper.found"}
+    assert found == left, "why each was removed was written down before it was"
+
+
+def _check_guest(events: list[Event], machine: str, deleted: float) -> None:
+    """A machine that no cloud is asked about has an end, and its pool's price."""
+    told = {event.kind: event for event in events if event.machine == machine}
+    assert set(told) == {"machine.ready", "machine.gone"}
+    assert {(event.pool, event.market, event.usd_per_hour) for event in told.values()} == {("spot", "spot", 0.04)}
+    gone = told["machine.gone"]
+    assert (gone.earliest or gone.time) - STAMP_SECONDS <= deleted <= gone.time + STAMP_SECONDS
 
 
 def balance(database: str, folder: Path) -> float:

@@ -58,6 +58,7 @@ class Reaper:
         self._may_act = may_act
         self._now = now
         self._find = find
+        self._saw = False
         self._per_hour = {name: rule.per_hour for name, rule in reaper.RULES.items()} | (per_hour or {})
         self._noticed: dict[tuple[str, str], float] = {}
         self._told: dict[tuple[str, str], float] = {}
@@ -65,19 +66,20 @@ class Reaper:
         self._removals: dict[str, deque[float]] | None = None
 
     def run(self, stopped: Callable[[], bool] = lambda: False, every: float = EVERY_SECONDS) -> None:
-        """Look every few seconds until stopped. Whatever fails is logged, and tried again the next time."""
+        """Look every few seconds until stopped, and soon again where nothing could be seen. Whatever fails is logged,
+        and tried again the next time."""
         said = ""
         while not stopped():
-            began, pause = time.monotonic(), every
+            began, self._saw = time.monotonic(), False
             try:
-                if not self.look():
-                    pause = min(every, _BLIND_SECONDS)
+                self.look()
                 said = ""
             except Exception as error:  # noqa: BLE001 - an hour without a reaper costs more than any error here
                 words = f"{type(error).__name__}: {error}"
                 if words != said:
                     _log.warning("looking for what belongs to nobody failed, trying again: %s", words)
                 said = words
+            pause = every if self._saw else min(every, _BLIND_SECONDS)
             time.sleep(max(0.0, pause - (time.monotonic() - began)))
 
     def present(self) -> dict[str, tuple[int, float]]:
@@ -90,16 +92,16 @@ class Reaper:
                 found[rule] = count + 1, min(first, since)
         return found
 
-    def look(self) -> bool:
-        """One look, and what follows from it; False where nothing can be seen yet. An error with one finding does not
-        keep the others waiting."""
+    def look(self) -> None:
+        """One look, and what follows from it. An error with one finding does not keep the others waiting."""
         self._write_rest()
         if self._removals is None:
             self._removals = self._earlier()
         now = self._now()
         world = self._sight.world(now)
         if world is None:
-            return False
+            return
+        self._saw = True
         found = self._find(world)
         self._noticed = {each.key: self._noticed.get(each.key, now) for each in found}
         self._told = {key: since for key, since in self._told.items() if key in self._noticed}
@@ -112,7 +114,6 @@ class Reaper:
                     failed = error
         if failed is not None:
             raise failed
-        return True
 
     def _is_due(self, finding: Finding, now: float) -> bool:
         return now - self._since(finding) >= finding.rule.grace

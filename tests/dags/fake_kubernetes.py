@@ -164,7 +164,9 @@ class Kubernetes:
             yield b"2026-11-22T10:00:00Z hello\n"
             self.script(name)
 
-        return SimpleNamespace(stream=stream)
+        log = mock.MagicMock(stream=stream)
+        log.__iter__.side_effect = lambda: iter([b"hello\n"])  # read at once, when a deferred task comes back
+        return log
 
     def read_namespaced_config_map(self, name: str, namespace: str, **_: Any) -> client.V1ConfigMap:
         if name not in self.config_maps:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import TaskDeferred
 from kubernetes.client.exceptions import ApiException
 
 from infra import versions
@@ -339,6 +340,29 @@ def test_a_task_that_is_killed_leaves_no_application(operator: SparkOperator) ->
     job = task(operator)
     operator.kubernetes.script = lambda _: job.on_kill()
     assert failed(job).cause is Cause.CANCELLED
+    assert (operator.there, operator.kubernetes.pods) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("phase", "code", "event"),
+    [("Succeeded", 0, {"status": "success"}), ("Failed", 1, {"status": "failed", "message": "Container state failed"})],
+)
+def test_a_deferred_task_comes_back_to_its_drivers_end_and_leaves_no_application(
+    operator: SparkOperator, phase: str, code: int, event: dict[str, str]
+) -> None:
+    with pytest.raises(TaskDeferred) as deferred:
+        task(operator, deferrable=True, kubernetes_conn_id=None).execute(context())
+    [name] = operator.there
+    assert deferred.value.trigger.serialize()[1]["pod_name"] == name
+    operator.kubernetes.end(name, phase, code)
+    again = task(operator, deferrable=True, kubernetes_conn_id=None)
+    told = {**event, "name": name, "namespace": NAMESPACE}
+    if phase == "Succeeded":
+        assert again.trigger_reentry(context(), told) is None
+    else:
+        with pytest.raises(JobFailed) as caught:
+            again.trigger_reentry(context(), told)
+        assert caught.value.cause is Cause.APP_ERROR
     assert (operator.there, operator.kubernetes.pods) == ({}, {})
 
 

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from infra.cli.options import JsonOption
 from infra.cli.tables import FittedTable, figure, name
+from infra.cli.told import told
 from infra.local import cloud
-from infra.local.errors import LocalError
 from infra.local.kube import core_api
 from infra.local.progress import Progress
 from infra.local.state import Cloud
@@ -41,12 +41,8 @@ def bench(
     Examples:
       tidepool local bench --rounds 5
     """
-    progress = Progress()
-    try:
-        figures = _measure(rounds, progress)
-    except LocalError as error:
-        progress.say(str(error))
-        raise typer.Exit(1) from error
+    with told("local bench"):
+        figures = _measure(rounds, Progress())
     if as_json:
         typer.echo(json.dumps(figures, indent=2))
     else:
@@ -67,8 +63,8 @@ def _measure(rounds: int, progress: Progress) -> dict[str, list[float]]:
         for number in range(rounds):
             with progress.step(f"round {number + 1} of {rounds}"):
                 _round(there, number)
-        told, document = tail.read(there.events), capacity.load(there.capacity)
-        waits = timeline.bench(timeline.report(told, document, time.time()))
+        events, document = tail.read(there.events), capacity.load(there.capacity)
+        waits = timeline.bench(timeline.report(events, document, time.time()))
     finally:
         start = time.monotonic()
         cloud.down(progress)

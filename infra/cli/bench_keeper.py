@@ -12,8 +12,8 @@ from rich.console import Console
 
 from infra.cli.options import JsonOption
 from infra.cli.tables import FittedTable, figure, name
+from infra.cli.told import told
 from infra.local import keeper_scale
-from infra.local.errors import LocalError
 from infra.local.keeper_scale import Figures, Scale
 from infra.local.progress import Progress
 
@@ -38,13 +38,9 @@ def keeper(
       tidepool bench keeper
       tidepool bench keeper --nodes 100 --pods 1000 --json
     """
-    progress = Progress()
-    try:
-        with tempfile.TemporaryDirectory(prefix="tidepool-bench-", ignore_cleanup_errors=True) as folder:
-            figures = keeper_scale.measure(Scale(nodes, pods, per_second), Path(folder), progress)
-    except LocalError as error:
-        progress.say(str(error))
-        raise typer.Exit(1) from error
+    given = tempfile.TemporaryDirectory(prefix="tidepool-bench-", ignore_cleanup_errors=True)
+    with told("bench keeper"), given as folder:
+        figures = keeper_scale.measure(Scale(nodes, pods, per_second), Path(folder), Progress())
     if as_json:
         typer.echo(json.dumps(figures.as_dict(), indent=2))
     else:
@@ -57,28 +53,29 @@ def keeper(
 
 def problems(figures: Figures) -> list[str]:
     """What is not as promised, a line each."""
-    told = figures.as_dict()
+    measured = figures.as_dict()
     found = [
         f"{kind}: 99 of 100 within {lag['p99']:.2f} s; promised are {MOST_SECONDS:g} s"
-        for kind, lag in told["lag_seconds"].items()
+        for kind, lag in measured["lag_seconds"].items()
         if lag["p99"] > MOST_SECONDS
     ]
-    if max(told["peak_mib"]) > MOST_MIB:
-        found.append(f"memory: {max(told['peak_mib'])} MiB at its peak; promised are {MOST_MIB}")
+    if max(measured["peak_mib"]) > MOST_MIB:
+        found.append(f"memory: {max(measured['peak_mib'])} MiB at its peak; promised are {MOST_MIB}")
     if figures.missing or figures.doubled:
         found.append(f"the ledger: {figures.missing} events are missing, {figures.doubled} are there twice")
     return found
 
 
 def _show(figures: Figures) -> None:
-    told = figures.as_dict()
+    measured = figures.as_dict()
     table = FittedTable(name("seconds from the change to its event"), *map(figure, ("median", "p99", "max")))
-    for kind, lag in told["lag_seconds"].items():
+    for kind, lag in measured["lag_seconds"].items():
         table.add_row(kind, *(f"{lag[column]:.2f}" for column in ("median", "p99", "max")))
     console = Console(highlight=False)
     console.print(table)
-    scale, (first, again), cpu = figures.scale, told["peak_mib"], sum(told["cpu_seconds"])
+    scale, (first, again), cpu = figures.scale, measured["peak_mib"], sum(measured["cpu_seconds"])
     console.print(f"memory at its peak: {first} MiB; restarted among {scale.pods} pods: {again} MiB")
     console.print(
-        f"in step again {told['restart_seconds']:.1f} s after its start; {told['events']} events; CPU {cpu:.0f} s"
+        f"in step again {measured['restart_seconds']:.1f} s after its start; {measured['events']:,} events; "
+        f"CPU {cpu:.0f} s"
     )

@@ -11,12 +11,12 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from infra import contract, settings
-from infra.cli import dag_pods
-from infra.cli.check import stack_file
+from infra.cli import dag_pods, stacks
 from infra.cli.options import JsonOption, StackOption
 from infra.cli.ratios import ratio
 from infra.cli.tables import FittedTable, figure, name
+from infra.cli.told import told
+from infra.cli.words import counted
 from infra.local.airflow_process import PRELOADED
 from infra.local.progress import Progress
 from tidepool import capacity, spark_conf
@@ -61,22 +61,14 @@ def parse(
       tidepool bench parse
       tidepool bench parse --operators 100 --rounds 3
     """
-    file = stack_file(stack, "--stack")
-    progress = Progress()
-    try:
-        with progress.step(f"parsing {operators} operators, {rounds} x 4 times"):
-            figures = measure(contract.planned(settings.load(file)), operators, rounds)
-    except settings.SettingsError as error:
-        raise typer.BadParameter("\n".join([f"{file}:", *error.problems]), param_hint="--stack") from None
-    except dag_pods.DagPodsError as error:
-        typer.echo(f"tidepool bench parse: {error}", err=True)
-        raise typer.Exit(1) from None
+    document = stacks.planned(stack)
+    with told("bench parse"), Progress().step(f"parsing {counted(operators, 'operator')}, {rounds} x 4 times"):
+        figures = measure(document, operators, rounds)
     ratios = {kind: ratio(figures[kind], figures[stock]) for kind, stock in AGAINST.items()}
     if as_json:
-        told = {kind: each.medians for kind, each in ratios.items()}
-        typer.echo(
-            json.dumps({"operators": operators, "target": TARGET, "ratios": told, "cpu_seconds": figures}, indent=2)
-        )
+        medians = {kind: each.medians for kind, each in ratios.items()}
+        found = {"operators": operators, "target": TARGET, "ratios": medians, "cpu_seconds": figures}
+        typer.echo(json.dumps(found, indent=2))
     else:
         table = FittedTable(name(f"{operators:,} of"), *map(figure, ("CPU s", "min", "max", "times")))
         for kind, seconds in figures.items():
@@ -99,9 +91,9 @@ def measure(document: Capacity, operators: int, rounds: int) -> Figures:
         variables = {capacity.PATH_VARIABLE: str(pools)}
         given = [str(rounds), str(output), *PRELOADED]
         dag_pods.run_airflow("tidepool.operators.parse_time", dags, given, home, variables)
-        told: dict[str, list[dict[str, Any]]] = json.loads(output.read_text(encoding="utf-8"))
+        answer: dict[str, list[dict[str, Any]]] = json.loads(output.read_text(encoding="utf-8"))
     found: Figures = {}
-    for kind, (_, parses) in zip(files, sorted(told.items()), strict=True):
+    for kind, (_, parses) in zip(files, sorted(answer.items()), strict=True):
         for each in parses:
             if each["errors"] or each["tasks"] != operators:
                 errors = "\n".join(each["errors"].values())

@@ -16,8 +16,8 @@ from infra.cli import dag_pods
 from infra.cli.options import JsonOption
 from infra.cli.ratios import ratio
 from infra.cli.tables import FittedTable, figure, figures, name
+from infra.cli.told import told
 from infra.local import cloud, lake, tpch
-from infra.local.errors import LocalError
 from infra.local.progress import Progress
 from infra.local.tpch import HOST, MODES, Bench, Run
 from tidepool import capacity
@@ -51,12 +51,8 @@ def bench_tpch(
     chosen = [each.strip() for each in modes.split(",")]
     if wrong := [each for each in chosen if each not in MODES]:
         raise typer.BadParameter(f"no mode {', '.join(wrong)}; there are {', '.join(MODES)}", param_hint="--modes")
-    progress = Progress()
-    try:
-        runs = _measure(scale, rounds, chosen, progress)
-    except (LocalError, dag_pods.DagPodsError) as error:
-        progress.say(str(error))
-        raise typer.Exit(1) from error
+    with told("bench tpch"):
+        runs = _measure(scale, rounds, chosen, Progress())
     if as_json:
         typer.echo(json.dumps({"scale": scale, "rounds": rounds, "modes": _plain(runs)}, indent=2))
     else:

@@ -12,16 +12,14 @@ from typing import Annotated
 import typer
 
 from infra import contract, settings
-from infra.cli import dag_pods
+from infra.cli import dag_pods, stacks
 from infra.cli.options import DagsOption, JsonOption
+from infra.cli.words import counted
 from infra.contract import Problem, dag_source
 from infra.contract.problem import by_place
 from infra.contract.template import Reading
 from infra.local.paths import REPOSITORY
-from infra.settings.strict import near
 from tidepool.capacity import Capacity
-
-STACKS = REPOSITORY / "stacks"
 
 
 @dataclass
@@ -55,7 +53,7 @@ def check(
       tidepool check dev --json
       tidepool check --dags ../our-dags
     """
-    results = run(_files() if stack is None else [stack_file(stack)], dags)
+    results = run(stacks.files() if stack is None else [stacks.file(stack, "STACK")], dags)
     if as_json:
         typer.echo(json.dumps({"stacks": [dataclasses.asdict(each) for each in results]}, indent=2))
     else:
@@ -68,7 +66,7 @@ def run(files: list[Path], dags: Path) -> list[Result]:
     """Check each of the stack files with the DAG files of a folder."""
     results, loaded = [], {}
     for file in files:
-        result = Result(stack=file.name.removeprefix("Pulumi.").removesuffix(".yaml"), file=_shown_path(file))
+        result = Result(stack=stacks.name(file), file=_shown_path(file))
         results.append(result)
         try:
             loaded[result.stack] = settings.load(file)
@@ -107,43 +105,17 @@ def _readings(dags: Path, documents: dict[str, Capacity]) -> dict[str, Reading]:
         return source
 
 
-def _files() -> list[Path]:
-    found = sorted(STACKS.glob("Pulumi.*.yaml"))
-    if not found:
-        raise typer.BadParameter(f"{STACKS} has no Pulumi.<environment>.yaml")
-    return found
-
-
-def stack_file(stack: str, asked_by: str = "STACK") -> Path:
-    """The stack file of an environment's name, or the file itself. asked_by: the argument that an error names."""
-    named = STACKS / f"Pulumi.{stack}.yaml"
-    if named.is_file():
-        return named
-    if stack.endswith((".yaml", ".yml")):
-        if Path(stack).is_file():
-            return Path(stack)
-        raise typer.BadParameter(f"there is no file {stack}", param_hint=asked_by)
-    known = [file.name.removeprefix("Pulumi.").removesuffix(".yaml") for file in _files()]
-    raise typer.BadParameter(
-        f"there is no stack {stack!r}{near(stack, known)}; the stacks are {', '.join(known)}", param_hint=asked_by
-    )
-
-
 def _shown_path(file: Path) -> str:
     file = file.resolve()
     return str(file.relative_to(REPOSITORY)) if file.is_relative_to(REPOSITORY) else str(file)
 
 
 def _shown(result: Result) -> str:
-    found = _counted(len(result.problems), "problem") if result.problems else "ok"
-    lines = [f"{result.stack}: {found} ({_counted(result.jobs, 'job')})"]
+    found = counted(len(result.problems), "problem") if result.problems else "ok"
+    lines = [f"{result.stack}: {found} ({counted(result.jobs, 'job')})"]
     for problem in result.problems:
         lines.append(f"  {problem.where}  [{problem.rule}]")
         lines.append(f"    {problem.what}.")
         lines += [f"    {problem.do}."] if problem.do else []
     lines += [f"  not checked: {each}" for each in result.unread]
     return "\n".join(lines)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

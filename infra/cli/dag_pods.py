@@ -1,7 +1,7 @@
 """The pods that DAG files really launch: Airflow imports the files, in a process of its own.
 
 DAG files are programs, and not always ours. The process gets no variable of this one's environment but PATH, a home of
-its own, and a limit of time; so it sees no credentials, but it is no sandbox.
+its own, and a limit of time; so it sees no credentials, but it is not a sandbox.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from infra.cli.told import CommandError
 from infra.contract import dag_source
 from infra.contract.problem import advised
 from infra.contract.template import Member, Reading, Template
@@ -25,7 +26,7 @@ from tidepool.capacity import Capacity
 LIMIT_SECONDS = 180.0
 
 
-class DagPodsError(Exception):
+class DagPodsError(CommandError):
     """The DAG files could not be imported at all; the message says what Airflow's process said.
 
     file: the one that was being imported, where that is known.
@@ -61,6 +62,22 @@ def read(dags: Path, documents: Mapping[str, Capacity]) -> dict[str, Reading]:
             )
             for name, document in documents.items()
         }
+
+
+def ask(module: str, dags: Path, arguments: Sequence[str], texts: Mapping[str, str]) -> dict[str, Any]:
+    """What a module answers, as `run_airflow`, whose last argument is the name of a file for its answer in JSON.
+
+    texts: what it reads, each in a file whose name is in the variable. Raises DagPodsError.
+    """
+    with tempfile.TemporaryDirectory(prefix="tidepool-ask-") as folder:
+        home = Path(folder)
+        variables = {}
+        for variable, text in texts.items():
+            (home / f"{variable}.json").write_text(text, encoding="utf-8")
+            variables[variable] = str(home / f"{variable}.json")
+        run_airflow(module, dags, [*arguments, str(home / "answer.json")], home, variables)
+        answer: dict[str, Any] = json.loads((home / "answer.json").read_text(encoding="utf-8"))
+        return answer
 
 
 def run_airflow(

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from infra.cli.options import JsonOption
 from infra.cli.tables import FittedTable, figure, figures, name
+from infra.cli.told import told
 from infra.local.progress import Progress
 from tidepool.deadlines import comparison, scenarios, traces
 from tidepool.deadlines.comparison import Row, Target
@@ -56,11 +57,8 @@ def deadlines(
       tidepool simulate deadlines spot.tsv --repeats 50 --seed 7 --json
     """
     progress = Progress()
-    try:
+    with told("simulate deadlines", traces.TraceError):
         chosen = scenarios.built_in(seed) if trace is None else scenarios.of_trace(traces.read(trace))
-    except traces.TraceError as error:
-        progress.say(str(error))
-        raise typer.Exit(1) from error
     compared: Compared = []
     for number, scenario in enumerate(chosen, start=1):
         with progress.step(f"{scenario.label} ({number} of {len(chosen)})"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,8 +12,8 @@ from rich.console import Console
 from infra.cli import flights, report_view
 from infra.cli.options import AutoscalerOption, JsonOption
 from infra.cli.run import run_dag, summary
+from infra.cli.told import told
 from infra.local import cloud
-from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
 DAG = "flights_daily"
@@ -37,26 +38,30 @@ def demo(
     progress = Progress()
     keep = keep or cloud.is_up()  # what was up before stays up
     try:
-        there = cloud.up(progress, autoscaler=autoscaler)
-        try:
-            finished, report = run_dag(there, DAG, progress)
-            results = flights.read(there) if finished.state == "success" else None
-            if as_json:
-                print(json.dumps({"results": results, **summary(finished, report)}, indent=2))
-            else:
-                out = Console(highlight=False)
-                if results is not None:
-                    flights.show(results, out)
-                report_view.show(report, out)
-        finally:
-            if not keep:
-                cloud.down(progress)
-    except LocalError as error:
-        progress.say(str(error))
-        raise typer.Exit(1) from error
+        with told("demo"):
+            succeeded = _loop(autoscaler, keep, as_json, progress)
     except KeyboardInterrupt:
         progress.say("interrupted; the local cloud is left up: `tidepool local down`" if keep else "interrupted")
         raise typer.Exit(130) from None
     if keep:
         progress.say("the local cloud is left up: `tidepool local status`, `tidepool local down`")
-    raise typer.Exit(0 if finished.succeeded else 1)
+    raise typer.Exit(0 if succeeded else 1)
+
+
+def _loop(autoscaler: Path | None, keep: bool, as_json: bool, progress: Progress) -> bool:
+    """From a local cloud that comes up to one that is taken down; whether all went well."""
+    there = cloud.up(progress, autoscaler=autoscaler)
+    try:
+        finished, report = run_dag(there, DAG, progress)
+        results = flights.read(there) if finished.state == "success" else None
+        if as_json:
+            typer.echo(json.dumps({"results": results, **summary(finished, report)}, indent=2))
+        else:
+            out = Console(highlight=False)
+            if results is not None:
+                flights.show(results, out)
+            report_view.show(report, out)
+        return finished.succeeded
+    finally:
+        if not keep:
+            cloud.down(progress)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,13 +13,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from infra import contract, settings
-from infra.cli import dag_pods, ledgers, moments
-from infra.cli.check import stack_file
+from infra import contract
+from infra.cli import dag_pods, ledgers, moments, stacks
 from infra.cli.explain import ExplainError, no_dag
 from infra.cli.ledgers import DatabaseOption, EventsOption, LedgerError
 from infra.cli.options import DagsOption, JsonOption, StackOption
 from infra.cli.tables import FittedTable, figure, name
+from infra.cli.told import told
 from infra.cli.words import usd
 from infra.local import aws
 from infra.local.paths import REPOSITORY
@@ -62,18 +61,11 @@ def estimate(
       tidepool estimate flights_daily --stack prod --database postgresql+psycopg://keeper@db/tidepool
       tidepool estimate flights_daily --json
     """
-    chosen = stack_file(stack, "--stack")
-    now = time.time()
-    begin = moments.parse(since, now, "--since")
-    try:
-        environment = settings.load(chosen)
+    environment = stacks.load(stack)
+    begin = moments.parse(since, time.time(), "--since")
+    with told("estimate"):
         shapes = read(contract.planned(environment), dags, dag)
         known, overhead, missing = _known(file, database, dag, shapes, begin)
-    except settings.SettingsError as error:
-        raise typer.BadParameter("\n".join([f"{chosen}:", *error.problems]), param_hint="--stack") from None
-    except (ExplainError, dag_pods.DagPodsError, LedgerError) as error:
-        typer.echo(f"tidepool estimate: {error}", err=True)
-        raise typer.Exit(1) from None
     found = library.estimate(dag, shapes, known, overhead, _idle_seconds(environment), seed)
     if as_json:
         typer.echo(json.dumps(library.document(found), indent=2))
@@ -83,13 +75,8 @@ def estimate(
 
 def read(document: Capacity, dags: Path, dag: str) -> list[Shape]:
     """The DAG's tasks with a capacity document. Raises ExplainError and DagPodsError."""
-    with tempfile.TemporaryDirectory(prefix="tidepool-estimate-") as folder:
-        home = Path(folder)
-        path, output = home / "capacity.json", home / "answer.json"
-        path.write_text(capacity.dumps(document), encoding="utf-8")
-        variables = {capacity.PATH_VARIABLE: str(path)}
-        dag_pods.run_airflow("tidepool.operators.dag_shape", dags, [dag, str(output)], home, variables)
-        answer: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+    texts = {capacity.PATH_VARIABLE: capacity.dumps(document)}
+    answer = dag_pods.ask("tidepool.operators.dag_shape", dags, [dag], texts)
     if "error" in answer:
         raise ExplainError(no_dag(answer["error"], dag, dags))
     return [_shape(body) for body in answer["shapes"]]
@@ -114,7 +101,7 @@ def _known(
                     whose, similar = ("", []) if len(own) >= library.LOOKED_AT else _similar(store, task, shape, begin)
                     known[shape.task] = Known(own, similar, whose)
             day = datetime.fromtimestamp(begin, UTC).date().isoformat()
-            return known, history.overhead(store, day), ""
+            return known, history.overhead(store, day), ledgers.why_empty(store, file, database)
     except LedgerError as error:
         if file is not None or database:
             raise

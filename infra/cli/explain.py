@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from infra import contract, settings
-from infra.cli import dag_pods
-from infra.cli.check import stack_file
+from infra.cli import dag_pods, stacks
 from infra.cli.options import DagsOption, JsonOption, StackOption
 from infra.cli.overrides import ClusterError, KubeconfigOption, Overrides
+from infra.cli.told import CommandError, told
 from infra.local import cloud
 from infra.local.paths import REPOSITORY
 from infra.settings.strict import near
@@ -25,7 +23,7 @@ from tidepool.capacity import Capacity
 OVERRIDES_VARIABLE = "TIDEPOOL_OVERRIDES"  # as tidepool.operators.explanation, which imports Airflow
 
 
-class ExplainError(Exception):
+class ExplainError(CommandError):
     """There is no such job; the message says what there is."""
 
 
@@ -50,15 +48,9 @@ def explain(
       tidepool explain flights_daily clean --stack prod
       tidepool explain flights_daily clean --json
     """
-    file = stack_file(stack, "--stack")
-    try:
-        document = contract.planned(settings.load(file))
+    document = stacks.planned(stack)
+    with told("explain"):
         found = figures(document, dags, dag, task, _overridden(document, kubeconfig, stack))
-    except settings.SettingsError as error:
-        raise typer.BadParameter("\n".join([f"{file}:", *error.problems]), param_hint="--stack") from None
-    except (ExplainError, ClusterError, dag_pods.DagPodsError) as error:
-        typer.echo(f"tidepool explain: {error}", err=True)
-        raise typer.Exit(1) from None
     typer.echo(json.dumps(found, indent=2) if as_json else "\n".join(words.lines(found)))
 
 
@@ -90,15 +82,8 @@ def figures(
     document: Capacity, dags: Path, dag: str, task: str, overridden: Mapping[str, Mapping[str, str]] | None = None
 ) -> dict[str, Any]:
     """The figures of a task with a capacity document. overridden: as `kept`. Raises ExplainError and DagPodsError."""
-    with tempfile.TemporaryDirectory(prefix="tidepool-explain-") as folder:
-        home = Path(folder)
-        path, output = home / "capacity.json", home / "answer.json"
-        path.write_text(capacity.dumps(document), encoding="utf-8")
-        sizes = home / "overrides.json"
-        sizes.write_text(json.dumps(overridden or {}), encoding="utf-8")
-        variables = {capacity.PATH_VARIABLE: str(path), OVERRIDES_VARIABLE: str(sizes)}
-        dag_pods.run_airflow("tidepool.operators.explanation", dags, [dag, task, str(output)], home, variables)
-        answer: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+    texts = {capacity.PATH_VARIABLE: capacity.dumps(document), OVERRIDES_VARIABLE: json.dumps(overridden or {})}
+    answer = dag_pods.ask("tidepool.operators.explanation", dags, [dag, task], texts)
     if "error" in answer:
         raise ExplainError(_message(answer["error"], dag, task, dags))
     found: dict[str, Any] = answer["figures"]
@@ -121,4 +106,4 @@ def _message(error: dict[str, Any], dag: str, task: str, dags: Path) -> str:
         return f"DAG {dag!r} has no task {task!r}{near(task, error['tasks'])}; its tasks are: {known}"
     if error["what"] == "mapped":
         return f"task {task!r} of DAG {dag!r}: {error['message']}"
-    return f"task {task!r} of DAG {dag!r} is no job of tidepool's but a {error['kind']}; the DAG's jobs are: {known}"
+    return f"task {task!r} of DAG {dag!r} is not a job of tidepool's but a {error['kind']}; the DAG's jobs are: {known}"

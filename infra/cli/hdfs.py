@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from infra.cli import hdfs_restore
 from infra.cli.namenode import HdfsCommandError, NameNode
-from infra.local.errors import LocalError
+from infra.cli.told import told
 from infra.services.hdfs_config import DATANODE, host
 
 app = typer.Typer(
@@ -110,7 +108,7 @@ def decommission(
       tidepool hdfs decommission hdfs-datanode-2
       tidepool hdfs decommission hdfs-datanode-2 --undo
     """
-    with _told():
+    with told("hdfs decommission"):
         namenode = NameNode(kubeconfig, context)
         states = namenode.datanodes()
         ordinal = datanode.removeprefix(f"{DATANODE}-")
@@ -153,7 +151,7 @@ def save_metadata(
     Examples:
       tidepool hdfs save-metadata hdfs-2026-11-23.tar
     """
-    with _told():
+    with told("hdfs save-metadata"):
         text = NameNode(kubeconfig, context).must("bash", "-o", "pipefail", "-c", "hdfs-metadata | base64")
         content = base64.b64decode(text)
         file.write_bytes(content)
@@ -178,7 +176,7 @@ def restore_metadata(
     """
     if not yes:
         typer.confirm("Files that were written since this was saved are lost. Go on?", abort=True)
-    with _told():
+    with told("hdfs restore-metadata"):
         try:
             kubernetes.config.load_kube_config(str(kubeconfig) if kubeconfig else None, context)
             count = hdfs_restore.restore(file, kubernetes.client.ApiClient(), typer.echo)
@@ -188,16 +186,6 @@ def restore_metadata(
 
 
 def _tool(kubeconfig: Path | None, context: str | None, *command: str) -> None:
-    with _told():
+    with told("hdfs"):
         code, _ = NameNode(kubeconfig, context).run(*command)
     raise typer.Exit(code)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """An error of ours is one sentence and exit code 1."""
-    try:
-        yield
-    except LocalError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error

@@ -127,7 +127,7 @@ def _content(file: Path) -> bytes:
             if "name/current/VERSION" in archive.getnames():
                 return content
     except tarfile.TarError as error:
-        raise RestoreError(f"{file} is no tar file ({error}); nothing was touched") from error
+        raise RestoreError(f"{file} is not a tar file ({error}); nothing was touched") from error
     raise RestoreError(f"{file} has no name/current/VERSION, so save-metadata did not write it; nothing was touched")
 
 

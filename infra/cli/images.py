@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from infra import image_sources
+from infra.cli.told import told
 from infra.local import cloud
-from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
 app = typer.Typer(help="Container images.", no_args_is_help=True, rich_markup_mode=None)
@@ -30,10 +30,6 @@ def build(
       tidepool images build
       tidepool images build airflow
     """
-    progress = Progress()
-    try:
-        for reference, size in cloud.build_images(names or image_sources.names(), progress).items():
+    with told("images build"):
+        for reference, size in cloud.build_images(names or image_sources.names(), Progress()).items():
             typer.echo(f"{reference}  {size / 1e6:.0f} MB")
-    except LocalError as error:
-        progress.say(str(error))
-        raise typer.Exit(1) from error

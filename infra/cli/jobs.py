@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
 
 from infra.cli import jobs_view, ledgers, moments, stacks
 from infra.cli.ledgers import DatabaseOption, EventsOption, LedgerError
-from infra.cli.options import JsonOption, StackOption
+from infra.cli.options import JsonOption, SinceOption, StackOption
 from infra.cli.overrides import ContextOption, KubeconfigOption, Overrides
 from infra.cli.told import told
 from infra.settings.strict import near
@@ -24,17 +24,15 @@ from tidepool.ledger import history
 from tidepool.ledger.history import Order
 from tidepool.ledger.store import Store
 from tidepool.report import tasks
-from tidepool.report.tasks import Waste
+from tidepool.report.tasks import Slow, Waste
 
 app = typer.Typer(
     help="Which jobs take long, which waste, and what to change.", no_args_is_help=True, rich_markup_mode=None
 )
 
-SinceOption = Annotated[
-    str, typer.Option("--since", metavar="WHEN", help="90m, 24h, 7d, 2026-11-01 or 2026-11-01T08:30 (UTC).")
-]
 DagOption = Annotated[str, typer.Option("--dag", metavar="DAG", help="Only of this DAG.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Most jobs.")]
+Row = TypeVar("Row", Slow, Waste)
 
 
 @app.command()
@@ -63,12 +61,7 @@ def slow(
         with ledgers.opened(file, database) as store:
             rows = [tasks.slow(*each) for each in _runs(store, "seconds", begin, now, limit, dag)]
             empty = ledgers.why_empty(store, file, database)
-        if not rows:
-            typer.echo(empty or _none(begin, now, dag), err=True)
-        if as_json:
-            typer.echo(json.dumps([tasks.document(row) for row in rows], indent=2))
-        elif rows:
-            jobs_view.slow(rows, Console(highlight=False))
+    _print(rows, jobs_view.slow, empty or _none(begin, now, dag), as_json)
 
 
 @app.command()
@@ -97,12 +90,7 @@ def waste(
     with told("jobs waste"):
         now, begin = _period(since)
         rows, empty = _wasteful(file, database, stack, begin, now, limit, dag)
-        if not rows:
-            typer.echo(empty or _none(begin, now, dag), err=True)
-        if as_json:
-            typer.echo(json.dumps([tasks.document(row) for row in rows], indent=2))
-        elif rows:
-            jobs_view.waste(rows, Console(highlight=False))
+    _print(rows, jobs_view.waste, empty or _none(begin, now, dag), as_json)
 
 
 @app.command("right-size")
@@ -223,6 +211,16 @@ def _capacity(stack: str) -> Capacity:
 def _period(since: str) -> tuple[float, float]:
     now = time.time()
     return now, moments.parse(since, now, "--since")
+
+
+def _print(rows: list[Row], show: Callable[[Sequence[Row], Console], None], none: str, as_json: bool) -> None:
+    """The rows; none: what is said where there are none."""
+    if not rows:
+        typer.echo(none, err=True)
+    if as_json:
+        typer.echo(json.dumps([tasks.document(row) for row in rows], indent=2))
+    elif rows:
+        show(rows, Console(highlight=False))
 
 
 def _none(begin: float, now: float, dag: str) -> str:

@@ -137,6 +137,7 @@ def _mistakes() -> Iterator[None]:
     try:
         yield
     except (StoreError, EventError, OSError) as error:
-        raise LedgerError(str(error)) from error
+        hint = "; a file of events goes with --events" if "file is not a database" in str(error) else ""
+        raise LedgerError(f"{error}{hint}") from error
     except SQLAlchemyError as error:
         raise LedgerError(f"the ledger can't be read: {str(getattr(error, 'orig', error)).strip()}") from error

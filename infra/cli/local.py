@@ -15,9 +15,9 @@ from infra.cli import local_view
 from infra.cli.bench import bench
 from infra.cli.options import AutoscalerOption, JsonOption
 from infra.cli.run import run
+from infra.cli.told import told
 from infra.local import addresses, cloud, lake, paths, reclaim, status
 from infra.local.airflow import PASSWORDS, USER
-from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
 app = typer.Typer(
@@ -45,14 +45,11 @@ def up(
     """
     progress = Progress()
     start = time.monotonic()
-    try:
+    with told("local up"):
         there = cloud.up(progress, autoscaler, image or ())
         if airflow:
             there.start_airflow()
         lake.fill(there, progress)
-    except LocalError as error:
-        progress.say(str(error))
-        raise typer.Exit(1) from error
     for line in local_view.releases_told(status.not_here(there)):
         progress.say(line)
     progress.say(f"ready after {time.monotonic() - start:.1f} s")
@@ -73,12 +70,8 @@ def down() -> None:
     Examples:
       tidepool local down
     """
-    progress = Progress()
-    try:
-        cloud.down(progress)
-    except LocalError as error:
-        progress.say(str(error))
-        raise typer.Exit(1) from error
+    with told("local down"):
+        cloud.down(Progress())
 
 
 @app.command("status")
@@ -92,11 +85,8 @@ def show_status(as_json: JsonOption = False) -> None:
       tidepool local status
       tidepool local status --json
     """
-    try:
+    with told("local status"):
         found = status.read(cloud.attach())
-    except LocalError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     if as_json:
         typer.echo(json.dumps(found.as_dict(), indent=2))
     else:
@@ -145,11 +135,8 @@ def take_back(
       tidepool local reclaim
       tidepool local reclaim i-0abc --notice 0
     """
-    try:
+    with told("local reclaim"):
         gone = reclaim.reclaim(cloud.attach(), machine, notice, Progress(), is_announced=True)
-    except LocalError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     typer.echo(gone)
 
 

@@ -30,6 +30,9 @@ DagsOption = Annotated[
         show_default="dags of this repository",
     ),
 ]
+SinceOption = Annotated[
+    str, typer.Option("--since", metavar="WHEN", help="90m, 24h, 7d, 2026-11-01 or 2026-11-01T08:30 (UTC).")
+]
 StackOption = Annotated[
     str, typer.Option("--stack", metavar="STACK", help="An environment such as dev, or a stack file.")
 ]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from infra.cli import costs_view, ledgers, moments, price_lists
 from infra.cli.ledgers import DatabaseOption, EventsOption, Source
-from infra.cli.options import JsonOption
+from infra.cli.options import JsonOption, SinceOption
 from infra.cli.price_lists import PricesOption
 from infra.cli.told import told
 from tidepool.ledger.attribution import Billing
@@ -46,9 +46,6 @@ class Format(StrEnum):
 
 
 ByOption = Annotated[Group, typer.Option("--by", help="What a line is.")]
-SinceOption = Annotated[
-    str, typer.Option("--since", metavar="WHEN", help="90m, 24h, 7d, 2026-11-01 or 2026-11-01T08:30 (UTC).")
-]
 UntilOption = Annotated[
     str, typer.Option("--until", metavar="WHEN", help="As --since; else now, or a file's end.", show_default=False)
 ]

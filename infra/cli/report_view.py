@@ -37,8 +37,8 @@ def show(report: Report, console: Console) -> None:
 
 def jobs_table(report: Report) -> FittedTable:
     """One line an attempt. asked, ready and gone are its machine's; negative where that was there before the job."""
-    times = (figure(title, _RANKS.get(title, 0)) for title, _ in _TIMES)
-    table = FittedTable(name("job", least=14), figure("try", 5), *times, word("end"))
+    columns = (figure(title, _RANKS.get(title, 0)) for title, _ in _TIMES)
+    table = FittedTable(name("job", least=14), figure("try", 5), *columns, word("end"))
     origin = min((job.queued for job in report.jobs if job.queued is not None), default=0)
     for job in report.jobs:
         times = [getattr(job, name) for _, name in _TIMES]

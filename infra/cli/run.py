@@ -12,10 +12,10 @@ from rich.console import Console
 from infra.cli import dag_run, report_view
 from infra.cli.dag_run import Finished
 from infra.cli.options import JsonOption
+from infra.cli.told import told
 from infra.local import addresses, cloud, lake
 from infra.local.airflow import PASSWORDS, USER
 from infra.local.airflow_api import AirflowApi
-from infra.local.errors import LocalError
 from infra.local.progress import Progress
 from infra.local.state import Cloud
 from tidepool import capacity
@@ -40,13 +40,10 @@ def run(
       tidepool local run flights_daily
     """
     progress = Progress()
-    try:
+    with told("local run"):
         there = cloud.attach()
         cloud.warn_if_stale(there, progress)
         finished, report = run_dag(there, dag_id, progress)
-    except LocalError as error:
-        progress.say(str(error))
-        raise typer.Exit(1) from error
     if as_json:
         print(json.dumps(summary(finished, report), indent=2))
     else:

@@ -11,19 +11,19 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from infra import capacity_document, settings
-from infra.cli import simulate_view
-from infra.cli.check import STACKS
+from infra import capacity_document
+from infra.cli import price_lists, simulate_view, stacks
 from infra.cli.options import JsonOption
+from infra.cli.price_lists import PricesOption
+from infra.cli.told import CommandError, told
 from infra.local.progress import Progress
 from infra.settings import patterns
 from infra.settings.model import AwsCloud
 from tidepool.capacity import Capacity
 from tidepool.deadlines import traces
 from tidepool.deadlines.traces import Trace, TraceError
-from tidepool.prices import book as price_book
 from tidepool.prices import table as price_table
-from tidepool.prices.book import PriceBook, PriceError
+from tidepool.prices.book import PriceError
 from tidepool.simulator import assumptions, comparison, policies, spot, swim, workloads
 from tidepool.simulator.assumptions import AssumptionError, Assumptions
 from tidepool.simulator.books import Books
@@ -33,46 +33,56 @@ from tidepool.simulator.workloads import Workload
 
 SAMPLE = "fb-2009-0"
 NAMES = (*workloads.PROFILES, SAMPLE)
+_REFUSED = (AssumptionError, PoolError, PriceError, TraceError, swim.TraceError)
 _DURATION = re.compile(r"(?=\d)(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
-class SimulationError(Exception):
+class SimulationError(CommandError):
     """What is to be simulated can't be; the message says why and what can."""
+
+
+TraceOption = Annotated[
+    str, typer.Option("--trace", metavar="NAME|FILE", help=f"A built-in one ({', '.join(NAMES)}) or a file.")
+]
+PoolsOption = Annotated[
+    str, typer.Option("--stack", metavar="STACK", help="Whose pools: an environment such as dev, or a stack file.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="The same seed gives the same figures, to the cent.")]
+SpotOption = Annotated[
+    str,
+    typer.Option(
+        "--spot",
+        metavar="NAME|FILE",
+        help=f"When spot machines are there: {', '.join(spot.PROCESSES)}, or a file as for `deadlines`.",
+    ),
+]
+UnneededOption = Annotated[
+    str,
+    typer.Option(
+        "--unneeded-time", metavar="TIME", help="After it tidepool gives idle machines back; else the stack's."
+    ),
+]
+MostOption = Annotated[int, typer.Option("--max-machines", min=1, max=100_000, help="Of each pool at most.")]
+DiscountOption = Annotated[
+    float, typer.Option("--discount", min=0.0, max=0.99, help="On 24x7, as a reservation gives; 0.4 is 40 %.")
+]
+AssumeOption = Annotated[
+    list[str] | None,
+    typer.Option("--assume", metavar="NAME=NUMBER", help="Another value of an assumption; may be repeated."),
+]
 
 
 def costs(
     context: typer.Context,
-    trace: Annotated[
-        str,
-        typer.Option("--trace", metavar="NAME|FILE", help=f"A built-in one ({', '.join(NAMES)}) or a file."),
-    ] = "seed",
-    stack: Annotated[str, typer.Option("--stack", help="Whose pools: an environment, or a stack file.")] = "prod",
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same figures, to the cent.")] = 1,
-    spot_there: Annotated[
-        str,
-        typer.Option(
-            "--spot",
-            metavar="NAME|FILE",
-            help=f"When spot machines are there: {', '.join(spot.PROCESSES)}, or a file as for `deadlines`.",
-        ),
-    ] = "ample",
-    unneeded_time: Annotated[
-        str,
-        typer.Option(
-            "--unneeded-time", metavar="TIME", help="tidepool gives idle machines back after it; else the stack's."
-        ),
-    ] = "",
-    most: Annotated[int, typer.Option("--max-machines", min=1, max=100_000, help="Of each pool at most.")] = 5000,
-    discount: Annotated[
-        float, typer.Option("--discount", min=0.0, max=0.99, help="On 24x7, as a reservation gives; 0.4 is 40 %.")
-    ] = 0.0,
-    prices: Annotated[
-        Path | None, typer.Option("--prices", metavar="FILE", help="A price list (CSV) that comes before the bundled.")
-    ] = None,
-    assume: Annotated[
-        list[str] | None,
-        typer.Option("--assume", metavar="NAME=NUMBER", help="Another value of an assumption; may be repeated."),
-    ] = None,
+    trace: TraceOption = "seed",
+    stack: PoolsOption = "prod",
+    seed: SeedOption = 1,
+    spot_there: SpotOption = "ample",
+    unneeded_time: UnneededOption = "",
+    most: MostOption = 5000,
+    discount: DiscountOption = 0.0,
+    prices: PricesOption = None,
+    assume: AssumeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """What a workload would cost: 24x7, autoscaled on-demand, on spot with the defaults, and with tidepool.
@@ -94,18 +104,14 @@ def costs(
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
-    progress = Progress()
-    try:
+    with told("simulate", *_REFUSED):
         assumed = assumptions.read(assume or [])
         world = _world(stack, prices, unneeded_time, most, assumed, _spot(spot_there), seed, discount)
         workload = _workload(trace, seed, assumed, world)
         began = time.monotonic()
-        with progress.step(f"{workload.name}: {len(workload.jobs):,} jobs under {len(policies.NAMES)} policies"):
+        with Progress().step(f"{workload.name}: {len(workload.jobs):,} jobs under {len(policies.NAMES)} policies"):
             found, short = comparison.compare(workload, world), comparison.ten_minutes(world)
         seconds = time.monotonic() - began
-    except (AssumptionError, PoolError, PriceError, SimulationError, TraceError, swim.TraceError) as error:
-        progress.say(str(error))
-        raise typer.Exit(1) from error
     _print(workload, world, found, short, seconds, as_json)
 
 
@@ -156,7 +162,7 @@ def _world(
     seed: int,
     discount: float,
 ) -> World:
-    book = _book(prices)
+    book = price_table.bundled().merged(price_lists.read(prices))
     capacity, volumes, unneeded = _stack(stack)
     if unneeded_time:
         unneeded = dict.fromkeys(unneeded, _seconds(unneeded_time))
@@ -166,33 +172,13 @@ def _world(
 
 def _stack(stack: str) -> tuple[Capacity, dict[str, float], dict[str, float]]:
     """The pools of a stack; their root volumes in GiB; how long their machines idle, in seconds."""
-    named = STACKS / f"Pulumi.{stack}.yaml"
-    file = named if named.is_file() else Path(stack)
-    if not file.is_file():
-        known = ", ".join(sorted(each.stem.removeprefix("Pulumi.") for each in STACKS.glob("Pulumi.*.yaml")))
-        raise SimulationError(f"--stack: there is no file and no stack {stack!r}; the stacks are {known}")
-    try:
-        loaded = settings.load(file)
-    except settings.SettingsError as error:
-        raise SimulationError(str(error)) from error
+    loaded = stacks.load(stack)
     if not isinstance(loaded.cloud, AwsCloud):
-        raise SimulationError(f"--stack: {stack} is no cluster on AWS, and its pools' machine types are not known")
+        raise SimulationError(f"--stack: {stack} is not a cluster on AWS, and its pools' machine types are not known")
     pools = loaded.cloud.pools
     volumes = {name: float(pool.root_volume_gib) for name, pool in pools.items()}
     unneeded = {name: _seconds(pool.unneeded_time) for name, pool in pools.items()}
     return capacity_document.build(loaded, "", {}), volumes, unneeded
-
-
-def _book(prices: Path | None) -> PriceBook:
-    bundled = price_table.bundled()
-    if prices is None:
-        return bundled
-    try:
-        return bundled.merged(price_book.loads(prices.read_text(encoding="utf-8"), str(prices)))
-    except OSError as error:
-        raise PriceError(f"{prices}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise PriceError(f"{prices}: not UTF-8 text: {error}") from error
 
 
 def _seconds(text: str) -> float:

@@ -82,8 +82,8 @@ def _uses(found: Sequence[Books]) -> FittedTable:
 
 
 def _waits(found: Sequence[Books]) -> FittedTable:
-    counts = figures("reclaims", "machines", "at once", rank=4)
-    table = FittedTable(name("policy"), figure("late"), figure("never"), *figures("P50", "P90", "P99"), *counts)
+    machines = figures("reclaims", "machines", "at once", rank=4)
+    table = FittedTable(name("policy"), figure("late"), figure("never"), *figures("P50", "P90", "P99"), *machines)
     for each in found:
         waits = (f"{seconds:,.0f}" for seconds in (each.waits.p50, each.waits.p90, each.waits.p99))
         counts = (f"{each.reclaims:,}", f"{each.machines:,}", f"{each.peak:,}")

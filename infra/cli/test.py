@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
+from infra.cli.told import told
 from infra.local import cloud, paths, preflight, toolchain
-from infra.local.errors import LocalError
 from infra.local.progress import Progress
 
 SIDE_BY_SIDE = ["-n", "logical", "--dist", "loadfile"]
@@ -66,11 +66,8 @@ def _local_cloud_can_run() -> bool:
             typer.echo("and CI must run them: this is a failure", err=True)
             raise typer.Exit(1)
         return False
-    try:
+    with told("test"):
         cloud.prepare(Progress())  # minutes on a new machine: more than a test's limit
-    except LocalError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
     return True
 
 
@@ -82,11 +79,8 @@ def _install_test_packages() -> None:
         for package, why in missing.items():
             typer.secho(f"- the Debian package {package}: {why}", err=True)
         return
-    try:
+    with told("test"):
         toolchain.install_packages(Progress(), TEST_PACKAGES)
-    except LocalError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from error
 
 
 def _run(command: list[str], or_none: bool = False) -> int:

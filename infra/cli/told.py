@@ -18,8 +18,9 @@ class CommandError(Exception):
 def told(verb: str, *others: type[Exception]) -> Iterator[None]:
     """End the command where one of our errors is raised, without a traceback. others: kinds beside ours and the local
     cloud's."""
+    kinds: tuple[type[Exception], ...] = (CommandError, LocalError, *others)
     try:
         yield
-    except (CommandError, LocalError, *others) as error:
+    except kinds as error:
         typer.echo(f"tidepool {verb}: {error}", err=True)
         raise typer.Exit(1) from error

@@ -11,7 +11,8 @@ def usd(value: float | Fraction | None) -> str:
     """To the cent; below a dollar to a thousandth of one, as a short job costs no more; `unknown` is never 0."""
     if value is None:
         return UNKNOWN
-    return f"{float(value):,.2f}" if abs(value) >= 1 or not value else f"{float(value):.5f}"
+    figure = float(value)
+    return f"{figure:,.2f}" if abs(figure) >= 1 or not figure else f"{figure:.5f}"
 
 
 def rate(usd_per_hour: float | Fraction | None) -> str:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from infra import contract, settings
-from infra.cli import check, dag_pods, main
+from infra.cli import check, dag_pods, main, stacks
 from infra.cli.check import Result as Checked
 
 BASE = Path(__file__).with_name("mistakes") / "Pulumi.base.yaml"
@@ -65,7 +65,7 @@ def test_json_has_the_same_for_machines(dags: Path) -> None:
 def test_all_stacks_are_checked_where_none_is_named() -> None:
     done = run()
     assert done.exit_code == 0, done.output
-    names = sorted(path.name.split(".")[1] for path in check.STACKS.glob("Pulumi.*.yaml"))
+    names = sorted(path.name.split(".")[1] for path in stacks.STACKS.glob("Pulumi.*.yaml"))
     assert [line.partition(":")[0] for line in done.output.splitlines()] == names
     assert all(line.endswith(": ok (3 jobs)") for line in done.output.splitlines())
 

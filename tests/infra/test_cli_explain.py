@@ -73,7 +73,7 @@ def test_the_pools_are_the_stacks(answer: dict[str, Any], stack: str) -> None:
         ),
         (
             {"what": "no-job", "kind": "BashOperator", "tasks": [], "files": {}},
-            ["task 'clan' of DAG 'flights_daly' is no job of tidepool's but a BashOperator; the DAG's jobs are: none"],
+            ["task 'clan' of DAG 'flights_daly' is not a job of tidepool's but a BashOperator; the DAG's jobs are: "],
         ),
         ({"what": "mapped", "message": "mapped over x, which only a run knows", "files": {}}, ["mapped over x"]),
     ],

@@ -167,11 +167,14 @@ def test_an_empty_ledger_is_no_error_and_says_how_it_fills(tmp_path: Path) -> No
         assert run(*given, "--format", "html").stdout.startswith("<!doctype html>")
 
 
-def test_a_database_that_is_taken_for_a_file_of_events_is_told_so(tmp_path: Path) -> None:
+def test_a_database_and_a_file_of_events_that_are_taken_for_each_other_are_told_so(tmp_path: Path) -> None:
     in_ledger(tmp_path / "folder/ledger.db", TWO_DAYS)
     done = run("--events", str(tmp_path / "folder/ledger.db"))
     assert done.exit_code == 1
     assert "is a database and not a file of events: name it with --database" in done.stderr
+    done = run("--database", str(written(tmp_path / "e", TWO_DAYS)))
+    assert done.exit_code == 1
+    assert "file is not a database; a file of events goes with --events" in done.stderr
 
 
 def test_json_has_two_names_and_excludes_the_other_formats(tmp_path: Path) -> None:

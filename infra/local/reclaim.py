@@ -32,7 +32,7 @@ def reclaim(cloud: Cloud, machine: str, notice_seconds: float, progress: Progres
     spot = [each for group in aws.groups(cloud.cluster) if group.market == "spot" for each in group.instances]
     chosen = machine or _longest_running(api, spot)
     if chosen not in spot:
-        asked = f"{machine} is no spot machine" if machine else "no spot machine runs a job"
+        asked = f"{machine} is not a spot machine" if machine else "no spot machine runs a job"
         raise ReclaimError(f"{asked}; spot machines: {', '.join(spot) or 'none'}")
     if notice_seconds:
         with progress.step(f"draining {chosen}"):

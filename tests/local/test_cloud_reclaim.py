@@ -54,7 +54,7 @@ def test_what_is_no_spot_machine_is_not_taken_back(local: Any) -> None:
     command = [str(paths.REPOSITORY / "tidepool"), "local", "reclaim", system, "--notice", "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90)
     assert done.returncode == 1
-    assert f"{system} is no spot machine; spot machines: none" in done.stderr
+    assert f"{system} is not a spot machine; spot machines: none" in done.stderr
     assert local.group("system").instances == instances
 
 

@@ -181,6 +181,8 @@ def restore_metadata(
             kubernetes.config.load_kube_config(str(kubeconfig) if kubeconfig else None, context)
             count = hdfs_restore.restore(file, kubernetes.client.ApiClient(), typer.echo)
             hdfs_restore.leave_safe_mode(lambda: NameNode(kubeconfig, context), count)
+            typer.echo("DataNodes delete the blocks that no file has")
+            hdfs_restore.drop_lost_blocks(NameNode(kubeconfig, context))
         except (kubernetes.config.ConfigException, kubernetes.client.ApiException, HTTPError) as error:
             raise HdfsCommandError(f"the cluster did not do it: {error}") from error
 

@@ -84,6 +84,16 @@ def leave_safe_mode(connect: Callable[[], NameNode], count: int) -> None:
     _wait(left, "the NameNode is out of safe mode")
 
 
+def drop_lost_blocks(namenode: NameNode) -> None:
+    """Wait until no DataNode keeps blocks that the metadata does not know.
+
+    A NameNode that starts lets them be until the next full report, six hours later. Until then it gives their numbers
+    to new blocks, and whoever writes those is refused (ReplicaAlreadyExistsException).
+    """
+    namenode.report_blocks()
+    _wait(lambda: not namenode.unknown_blocks(), "DataNodes have deleted the blocks that no file has")
+
+
 def pod(server: dict[str, Any], number: int = 0) -> dict[str, Any]:
     """A pod with a NameNode's volume, container and rights that waits; `server`: the NameNode's StatefulSet."""
     spec = server["spec"]["template"]["spec"]

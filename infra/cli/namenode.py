@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import kubernetes
 import typer
@@ -12,7 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from infra import naming
 from infra.local.errors import LocalError
-from infra.services.hdfs_config import NAMENODE, NAMENODE_PORTS
+from infra.services.hdfs_config import DATANODE_PORTS, NAMENODE, NAMENODE_PORTS
 
 
 class HdfsCommandError(LocalError):
@@ -79,8 +80,22 @@ class NameNode:
 
     def datanodes(self) -> dict[str, str]:
         """The state of every DataNode that is live, by its pod's name: In Service, Decommission In Progress …"""
-        live = json.loads(self._figures()["LiveNodes"])
-        return {name.split(".")[0]: node["adminState"] for name, node in live.items()}
+        return {name.split(".")[0]: node["adminState"] for name, node in self._live().items()}
+
+    def report_blocks(self) -> None:
+        """Have every DataNode that is live tell all of its blocks, now."""
+        for node in self._live().values():
+            address = f"{node['infoAddr'].rpartition(':')[0]}:{DATANODE_PORTS['ipc']}"
+            self.must("hdfs", "dfsadmin", "-triggerBlockReport", address)
+
+    def unknown_blocks(self) -> int:
+        """How many blocks DataNodes keep that the NameNode does not count; those being written are among them."""
+        total = 0
+        for node in self._live().values():
+            url = f"http://{node['infoAddr']}/jmx?qry=Hadoop:service=DataNode,name=DataNodeInfo"
+            volumes = json.loads(self._beans(url)[0]["VolumeInfo"])
+            total += max(0, sum(volume["numBlocks"] for volume in volumes.values()) - node["numBlocks"])
+        return total
 
     def safe_mode(self, pod: str = "") -> str:
         """Why it is in safe mode; empty if it is not."""
@@ -88,7 +103,16 @@ class NameNode:
 
     def _figures(self, pod: str = "") -> dict[str, str]:
         url = f"http://127.0.0.1:{NAMENODE_PORTS['http']}/jmx?qry=Hadoop:service=NameNode,name=NameNodeInfo"
-        beans: list[dict[str, str]] = json.loads(self.must("curl", "--silent", "--fail", url, pod=pod))["beans"]
+        beans = self._beans(url, pod)
         if not beans:
             raise HdfsCommandError("the NameNode is still reading its metadata; try again in a moment")
         return beans[0]
+
+    def _live(self) -> dict[str, dict[str, Any]]:
+        """The DataNodes that are live, by host name and port."""
+        live: dict[str, dict[str, Any]] = json.loads(self._figures()["LiveNodes"])
+        return live
+
+    def _beans(self, url: str, pod: str = "") -> list[dict[str, str]]:
+        beans: list[dict[str, str]] = json.loads(self.must("curl", "--silent", "--fail", url, pod=pod))["beans"]
+        return beans

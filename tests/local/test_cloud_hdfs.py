@@ -226,6 +226,8 @@ def test_saved_metadata_is_put_back_and_what_came_later_is_gone(hdfs: Hdfs, tmp_
     hdfs.well()
     assert hdfs.checksum(before) == written
     assert not hdfs.files.exists(later)
+    rewritten = hdfs.write(later, seed=10)  # its blocks have the numbers of those that were lost
+    assert hdfs.checksum(later) == rewritten
 
 
 def test_a_datanode_that_replicas_need_is_not_decommissioned(hdfs: Hdfs) -> None:

@@ -118,9 +118,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def kubernetes(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
     """The operators' Kubernetes, with a capacity document, without watches and leases."""
     from tests.dags.fake_kubernetes import Kubernetes, Watch
-    from tidepool.operators import job_pod, lease
+    from tidepool.operators import lease
 
-    monkeypatch.setattr(job_pod, "PodWatch", Watch)
+    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
     monkeypatch.setattr(lease, "Lease", Watch)
     return Kubernetes()
 

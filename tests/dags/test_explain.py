@@ -27,7 +27,7 @@ from tidepool import capacity as document
 from tidepool.capacity import Budget, Capacity, Pool
 from tidepool.explain import Part
 from tidepool.job import MIB, Job, JobError
-from tidepool.operators import explanation, job_pod, lease
+from tidepool.operators import explanation, lease
 from tidepool.operators.explanation import before_any_run, explain_task, longest_on_spot
 from tidepool.sizing import place
 
@@ -176,7 +176,7 @@ def test_an_attempts_log_begins_with_the_same_words(
     clock = Clock()
     monkeypatch.setattr("time.time", clock.time)
     monkeypatch.setattr("time.sleep", clock.sleep)
-    monkeypatch.setattr(job_pod, "PodWatch", Watch)
+    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
     monkeypatch.setattr(lease, "Lease", Watch)
     operator = task(Kubernetes(), memory="3Gi")
     operator.execute(context())

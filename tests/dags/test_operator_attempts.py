@@ -560,8 +560,7 @@ def test_a_pool_that_is_tried_again_is_tried_by_one_attempt_also_where_two_read_
     breakers.tell("spot-small", Breaker.failed)
     clock.now += OPEN_SECONDS
     first, second = task(kubernetes), task(kubernetes)
-    first._context = second._context = context()
-    launches = [each._prepared(context()) for each in (first, second)]
+    launches = [each.attempt.begin(context()).prepare() for each in (first, second)]
     assert all(each.rung.is_probe for each in launches)
     launches[0].first()
     kubernetes.pods.clear()
@@ -577,8 +576,7 @@ def test_the_only_pool_of_a_job_is_tried_again_by_it_too_and_the_others_know(
     breakers.tell("spot-small", Breaker.failed)
     clock.now += OPEN_SECONDS
     operator = task(kubernetes, market="spot")
-    operator._context = context()
-    operator._prepared(context()).first()
+    operator.attempt.begin(context()).prepare().first()
     assert breakers.read()["spot-small"].state(clock.now) is State.OPEN
 
 

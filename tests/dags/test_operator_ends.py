@@ -29,7 +29,7 @@ OVERTIME = "execution_timeout deadline"
 
 @pytest.fixture
 def kubernetes(capacity_file: object, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
-    monkeypatch.setattr(job_pod, "PodWatch", Watch)
+    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
     monkeypatch.setattr(lease, "Lease", Watch)
     monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)

@@ -10,7 +10,7 @@ from kubernetes import client
 
 from tests.dags.fake_kubernetes import Clock, Kubernetes, Watch, context, task
 from tidepool import Cause, JobFailed
-from tidepool.operators import job_pod, lease
+from tidepool.operators import lease
 from tidepool.result import result
 
 
@@ -19,7 +19,7 @@ def kubernetes(capacity_file: object, monkeypatch: pytest.MonkeyPatch) -> Kubern
     clock = Clock()
     monkeypatch.setattr("time.time", clock.time)
     monkeypatch.setattr("time.sleep", clock.sleep)
-    monkeypatch.setattr(job_pod, "PodWatch", Watch)
+    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
     monkeypatch.setattr(lease, "Lease", Watch)
     return Kubernetes()
 

@@ -12,7 +12,7 @@ from kubernetes.client.exceptions import ApiException
 from infra import versions
 from tests.dags.fake_kubernetes import NAMESPACE, Clock, Kubernetes, Watch, connect, context
 from tidepool import Cause, JobFailed, SparkApplicationOperator, spark_application
-from tidepool.operators import application_manager, job_pod, lease
+from tidepool.operators import application_manager, lease
 from tidepool.operators import spark_application as operators
 
 Object = dict[str, Any]
@@ -77,7 +77,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 def operator(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> SparkOperator:
-    monkeypatch.setattr(job_pod, "PodWatch", Watch)
+    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
     monkeypatch.setattr(lease, "Lease", Watch)
     made = SparkOperator(Kubernetes())
     monkeypatch.setattr(operators, "CustomObjectsApi", lambda _: made)

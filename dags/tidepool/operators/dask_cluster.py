@@ -116,11 +116,10 @@ class DaskClusterOperator(DaskPodOperator):
             self._members.stop()
         super().cleanup(pod, remote_pod, xcom_result=xcom_result, context=context)
 
-    def _outcome(self, error: BaseException) -> Outcome | None:
+    def as_members_tell(self, found: Outcome) -> Outcome:
         """Dask's scheduler gives a task up whose workers died, and does not know of what: their pods say."""
-        found = super()._outcome(error)
         starved = self._members.starved if self._members is not None else ""
-        if found is None or found.cause is not Cause.APP_ERROR or not starved or "KilledWorker" not in found.message:
+        if found.cause is not Cause.APP_ERROR or not starved or "KilledWorker" not in found.message:
             return found
         return Outcome(Cause.OUT_OF_MEMORY, f"worker {starved} ran out of memory; {found.message}", of_members=True)
 

@@ -10,7 +10,6 @@ from kubernetes.client import ApiClient, CustomObjectsApi, V1Pod
 
 from tidepool import capacity as capacity_document
 from tidepool import cluster, spark_application, spark_cluster_conf
-from tidepool.operators import reattach
 from tidepool.operators.application_manager import ApplicationPodManager, Applications
 from tidepool.operators.job_pod import JobPodOperator
 from tidepool.operators.spark_cluster import SparkClusterOperator
@@ -29,7 +28,7 @@ class SparkApplicationOperator(SparkClusterOperator):
         made = ApplicationPodManager(kube_client=self.client, callbacks=self.callbacks)
         api = CustomObjectsApi(self.client.api_client)
         made.applications = Applications(api, self._application_of, self.schedule_timeout_seconds)
-        made.leaves = self._leaves
+        made.leaves = self.attempt.leaves
         return made
 
     def build_pod_request_obj(self, context: Any = None, *, dry_run: bool = False) -> V1Pod:
@@ -41,14 +40,14 @@ class SparkApplicationOperator(SparkClusterOperator):
         for left in self.pod_manager.of_task(pod_request_obj) if self.durable else ():
             self.log.info("Application %s of an earlier attempt: waiting for its driver's pod", left.metadata.name)
             self.pod = left  # on_kill deletes it
-            self.pod_manager.settle(left, self._check_killed)
+            self.pod_manager.settle(left, self.attempt.check_killed)
             self.pod = None
         return super().get_or_create_pod(pod_request_obj, context)
 
     def on_kill(self) -> None:
         """Delete the driver's pod and its application, unless a later attempt has taken them over or they are kept."""
         pod = self.pod
-        held = pod is not None and reattach.is_held_by_later_attempt(self.client, pod, self._attempt)
+        held = pod is not None and self.attempt.is_taken_over(pod)
         super().on_kill()
         if pod is not None and not held and self.on_kill_action is not OnKillAction.KEEP_POD:
             self.pod_manager.delete_pod(pod)

@@ -14,9 +14,9 @@ from airflow.serialization.serialized_objects import DagSerialization
 from tests.dags.fake_kubernetes import Clock, Kubernetes, connect
 from tests.dags.fake_kubernetes import context as usual
 from tidepool import JobError, JobPodOperator, SparkPodOperator, deadline_alert
+from tidepool.breaker import Breaker
 from tidepool.keeper import ownership
 from tidepool.labels import DEADLINE
-from tidepool.ladder import Breaker
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.deadline_alert import RUNTIMES
 from tidepool.operators.retry_policy import STORE_KEY, attempt

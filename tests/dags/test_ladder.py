@@ -10,9 +10,21 @@ from typing import Any
 import pytest
 
 from tidepool import ladder
+from tidepool.breaker import (
+    HALF_LIFE_SECONDS,
+    OPEN_SECONDS,
+    PROBE_SECONDS,
+    STORM_RECLAIMS,
+    WINDOW_SECONDS,
+    Breaker,
+    State,
+    dump,
+    lately,
+    load,
+)
 from tidepool.capacity import Capacity, Pool
 from tidepool.job import JobError
-from tidepool.ladder import Breaker, Clocks, Journey, Rung, Stage, State, rungs, stage, stuck
+from tidepool.ladder import Clocks, Journey, Rung, Stage, rungs, stage, stuck
 from tidepool.outcome import Cause
 from tidepool.retries import Attempt
 
@@ -93,25 +105,25 @@ def test_what_was_seen_lately_is_the_spot_pools_losses_in_so_many_hours(pools: l
         "spot-b": Breaker().ran(NOW, 0.5, 1),
         "on-demand-a": Breaker().ran(NOW, 100.0, 0),
     }
-    assert ladder.lately(seen, pools, NOW) == (2, pytest.approx(5.5))
-    assert ladder.lately(seen, pools, NOW + ladder.HALF_LIFE_SECONDS) == (1, pytest.approx(2.75))
-    assert ladder.lately({}, pools, NOW) == (0, 0.0)
-    assert ladder.load(ladder.dump(seen["spot-a"])) == seen["spot-a"]
+    assert lately(seen, pools, NOW) == (2, pytest.approx(5.5))
+    assert lately(seen, pools, NOW + HALF_LIFE_SECONDS) == (1, pytest.approx(2.75))
+    assert lately({}, pools, NOW) == (0, 0.0)
+    assert load(dump(seen["spot-a"])) == seen["spot-a"]
 
 
 def test_a_breaker_that_an_older_version_wrote_is_one_that_nothing_was_seen_of() -> None:
     text = '{"opened":5.0,"failures":1,"retry":9.0,"probing":0.0,"closed":0.0,"starts":[],"reclaims":[]}'
-    assert ladder.load(text) == Breaker(opened=5.0, failures=1, retry=9.0)
+    assert load(text) == Breaker(opened=5.0, failures=1, retry=9.0)
 
 
 def test_an_open_pool_is_passed_over_and_a_half_open_one_tried_by_one_attempt(pools: list[Pool]) -> None:
     opened = Breaker().failed(NOW)
     assert names(rungs(pools, {"spot-a": opened}, [], NOW + 1))[0] == "spot-b"
-    later = NOW + ladder.OPEN_SECONDS
+    later = NOW + OPEN_SECONDS
     first = rungs(pools, {"spot-a": opened}, [], later)[0]
     assert (first.pools[0].name, first.is_probe) == ("spot-a", True)
     assert names(rungs(pools, {"spot-a": opened.probed(later)}, [], later))[0] == "spot-b"
-    assert opened.probed(later).state(later + ladder.PROBE_SECONDS) is State.HALF_OPEN  # who tried it died
+    assert opened.probed(later).state(later + PROBE_SECONDS) is State.HALF_OPEN  # who tried it died
 
 
 def test_where_all_pools_are_open_the_pod_waits_for_whichever_comes_first(pools: list[Pool]) -> None:
@@ -132,12 +144,12 @@ def test_a_breaker_opens_for_longer_with_each_failure_and_closes_with_a_start() 
 
 def test_a_storm_of_reclaims_opens_a_breaker_and_the_usual_share_does_not() -> None:
     storm = calm = Breaker()
-    for each in range(ladder.STORM_RECLAIMS):
+    for each in range(STORM_RECLAIMS):
         storm = storm.started(NOW + each).lost(NOW + each + 0.5)
     assert storm.state(NOW + 10) is State.OPEN
     for each in range(40):
         calm = calm.started(NOW + each)
-    for each in range(ladder.STORM_RECLAIMS):
+    for each in range(STORM_RECLAIMS):
         calm = calm.lost(NOW + 50 + each)
     assert calm.state(NOW + 60) is State.CLOSED
 
@@ -145,15 +157,15 @@ def test_a_storm_of_reclaims_opens_a_breaker_and_the_usual_share_does_not() -> N
 def test_reclaims_of_yesterday_are_forgotten() -> None:
     breaker = Breaker()
     for each in range(10):
-        breaker = breaker.started(NOW).lost(NOW + each * ladder.WINDOW_SECONDS)
-    assert breaker.state(NOW + 10 * ladder.WINDOW_SECONDS) is State.CLOSED
+        breaker = breaker.started(NOW).lost(NOW + each * WINDOW_SECONDS)
+    assert breaker.state(NOW + 10 * WINDOW_SECONDS) is State.CLOSED
 
 
 def test_a_breaker_survives_being_written_and_nonsense_is_a_closed_one() -> None:
     breaker = Breaker().started(NOW).failed(NOW + 1).probed(NOW + 400).lost(NOW + 500)
-    assert ladder.load(ladder.dump(breaker)) == breaker
+    assert load(dump(breaker)) == breaker
     for text in ("", "{", "[]", "{}", '{"opened": "x"}', "null"):
-        assert ladder.load(text) == Breaker()
+        assert load(text) == Breaker()
 
 
 @pytest.mark.parametrize(("market", "left"), [("spot", ["spot-small"]), ("on-demand", ["on-demand-small"])])

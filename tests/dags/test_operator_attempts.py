@@ -26,8 +26,8 @@ from urllib3.exceptions import ProtocolError
 from tests.dags.fake_kubernetes import Clock, Kubernetes, Store, Watch, context, task
 from tidepool import Cause, JobError, JobFailed, JobPodOperator, SparkPodOperator
 from tidepool import capacity as document
+from tidepool.breaker import OPEN_SECONDS, Breaker, State, dump
 from tidepool.capacity import BREAKERS_CONFIG_MAP, Capacity, Pool
-from tidepool.ladder import OPEN_SECONDS, Breaker, State, dump
 from tidepool.operators import evidence, lease, reattach
 from tidepool.operators.breakers import Breakers
 from tidepool.operators.retry_policy import STORE_KEY, CauseRetryPolicy

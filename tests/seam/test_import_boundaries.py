@@ -28,6 +28,7 @@ PURE = [
     "pod",
     "outcome",
     "retries",
+    "breaker",
     "ladder",
     "explain",
     "result",

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 
+from tidepool.breaker import Breaker, State
 from tidepool.deadlines import placement
 from tidepool.deadlines.policies import RESTART_SECONDS, Policy
 from tidepool.deadlines.priors import HOUR
 from tidepool.deadlines.simulation import Job, Machine, Run
 from tidepool.deadlines.traces import Trace
-from tidepool.ladder import Breaker, State, lost_on_spot_at_most
+from tidepool.ladder import lost_on_spot_at_most
 from tidepool.retries import LONGEST_PLATFORM_DELAY_SECONDS, PLATFORM_RETRIES
 
 WAIT_SECONDS = 60.0

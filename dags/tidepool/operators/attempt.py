@@ -13,9 +13,10 @@ from kubernetes.client.exceptions import ApiException
 
 from tidepool import capacity as capacity_document
 from tidepool import explain, ladder, retries
+from tidepool.breaker import Breaker, State
 from tidepool.capacity import Market, Pool
 from tidepool.explain import Part
-from tidepool.ladder import Breaker, Clocks, Rung, State
+from tidepool.ladder import Clocks, Rung
 from tidepool.operators import budget_gate, ending, lease, reattach, size_overrides
 from tidepool.operators.budget_gate import BudgetGate, OverBudgetError
 from tidepool.operators.launch import Launch, Limits

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 from kubernetes.client import CoreV1Api
 
+from tidepool.breaker import Breaker, State, dump, load
 from tidepool.capacity import BREAKERS_CONFIG_MAP
-from tidepool.ladder import Breaker, State, dump, load
 from tidepool.operators.config_map import MissingError, SharedMap
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from urllib3.exceptions import HTTPError
 from tidepool import capacity as capacity_document
 from tidepool import ladder
 from tidepool import pod as pods
+from tidepool.breaker import Breaker
 from tidepool.capacity import Pool
 from tidepool.job import quantity
-from tidepool.ladder import Breaker
 from tidepool.objects import Object, is_over
 from tidepool.operators import ending, evidence, size_overrides
 from tidepool.operators.attempt import job_pools

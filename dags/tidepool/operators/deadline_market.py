@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 from tidepool import ladder
+from tidepool.breaker import Breaker, State, lately
 from tidepool.capacity import Market, Pool
 from tidepool.deadlines import placement
 from tidepool.deadlines.placement import Choice, History
 from tidepool.labels import DEADLINE, utc
-from tidepool.ladder import Breaker, State
 from tidepool.operators import deadline_alert as alerts
 from tidepool.operators.deadline_alert import due, past_runtimes, queued_at
 from tidepool.retries import PLATFORM, Attempt
@@ -78,7 +78,7 @@ def choice(
         return None
     begins, ends = limits
     now = time.time()
-    reclaims, hours = ladder.lately(breakers, pools, now)
+    reclaims, hours = lately(breakers, pools, now)
     spot = [pool for pool in pools if pool.market == "spot"]
     past = _answer(context["ti"], partial(past_runtimes, has_checkpoints=known.checkpoint_every is not None))
     return placement.market(

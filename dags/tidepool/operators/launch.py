@@ -12,8 +12,9 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import PodLaunchTimeout
 from kubernetes.client import ApiClient, CoreV1Api, V1Pod
 
 from tidepool import ladder
+from tidepool.breaker import Breaker
 from tidepool.capacity import Pool
-from tidepool.ladder import Breaker, Clocks, Journey, Rung, Stage, Stuck
+from tidepool.ladder import Clocks, Journey, Rung, Stage, Stuck
 from tidepool.objects import Object
 from tidepool.operators import ending, evidence
 from tidepool.operators.breakers import Breakers

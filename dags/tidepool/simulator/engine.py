@@ -17,7 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tidepool import ladder, retries
-from tidepool.ladder import Breaker, Clocks, Rung
+from tidepool.breaker import Breaker
+from tidepool.ladder import Clocks, Rung
 from tidepool.ledger.events import Event
 from tidepool.outcome import Cause
 from tidepool.retries import Attempt, Limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 
@@ -73,6 +74,12 @@ def quantity(text: str) -> int:
     allowed: of Kubernetes' grammar what a size of memory needs."""
     if not isinstance(text, str) or _SIZE.fullmatch(text) is None:
         raise ValueError(f'must be a Kubernetes quantity such as "3Gi" or "512Mi", not {text!r}')
+    return _bytes(text)
+
+
+@functools.lru_cache(maxsize=256)
+def _bytes(text: str) -> int:
+    """Once for each size: the jobs of a DAG file have few of them."""
     return int(quantities.parse(text))
 
 

@@ -73,17 +73,17 @@ class SparkPodOperator(JobPodOperator):
         with problems:
             super().__init__(image=image or IMAGE, **kwargs)
             self._executors = executors
-            self._shares()
+            shares = self._shares()
         problems.tell()
         self._application = file
         self._application_args = args
         self._conf = conf
-        self.arguments = self._command()
+        self.arguments = self._command(shares)
 
     def resize(self, placement: Placement, context: Any) -> None:
         """Share out another size: Spark's settings follow from it."""
         super().resize(placement, context)
-        self.arguments = self.render_template(self._command(), context)
+        self.arguments = self.render_template(self._command(self._shares()), context)
 
     def parts(self) -> list[Part]:
         """The pod, with how its memory is shared out."""
@@ -95,8 +95,8 @@ class SparkPodOperator(JobPodOperator):
         executors = spark_standalone.executor_count(task, self._executors, cores, limit)
         return spark_standalone.memory(task, limit, cores, executors) if executors else spark_memory(task, limit, cores)
 
-    def _command(self) -> list[str]:
-        cores, limit, shares = self.placement.cores, self.placement.memory_bytes, self._shares()
+    def _command(self, shares: SparkMemory | StandaloneMemory) -> list[str]:
+        cores, limit = self.placement.cores, self.placement.memory_bytes
         if isinstance(shares, StandaloneMemory):
             submit = self._submit(spark_standalone.settings(self.task_id, cores, shares, self._conf))
             return spark_standalone.command(cores, limit, shares, submit)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import RetryPolicy
@@ -24,11 +24,9 @@ from tidepool.explain import Figures, Part
 from tidepool.job import Job
 from tidepool.labels import LEASE_SECONDS
 from tidepool.ladder import Rung
-from tidepool.operators import arguments, budget_gate, lease, pod_owner
+from tidepool.operators import arguments, lease, pod_owner
 from tidepool.operators.arguments import NO_POOL, REFUSED, RETRIES
-from tidepool.operators.attempt import Attempt
 from tidepool.operators.breakers import Breakers
-from tidepool.operators.conclusion import Conclusion
 from tidepool.operators.pod_manager import GONE_STATUS, JobPodManager, delete_once
 from tidepool.operators.problems import Problems
 from tidepool.operators.retry_policy import CauseRetryPolicy
@@ -37,6 +35,11 @@ from tidepool.overrides import Override
 from tidepool.queues import Claim
 from tidepool.retries import MEMORY_RETRIES, PLATFORM_RETRIES
 from tidepool.sizing import Placement, named_pool, place, team_of
+
+# What only a running task needs is imported there: the DAG processor imports this module anew for each file.
+if TYPE_CHECKING:
+    from tidepool.operators.attempt import Attempt
+    from tidepool.operators.conclusion import Conclusion
 
 LOG_READING = "fetch_container_logs_before_current_sec"
 """In the stack trace of a trigger that gave up waiting because it could not read the log."""
@@ -75,6 +78,10 @@ class JobPodOperator(KubernetesPodOperator):
     """
 
     refused = REFUSED
+    template_fields: Sequence[str] = tuple(
+        field for field in KubernetesPodOperator.template_fields if field not in REFUSED
+    )
+    """The stock operator's, save what is not for the author to give: Airflow takes its time over each."""
 
     # Here, as Airflow takes its time over each attribute that an operator sets, and a DAG file with a thousand
     # operators is parsed every half minute.
@@ -204,11 +211,15 @@ class JobPodOperator(KubernetesPodOperator):
     @cached_property
     def attempt(self) -> Attempt:
         """The attempt that runs now."""
+        from tidepool.operators.attempt import Attempt
+
         return Attempt(self)
 
     @cached_property
     def conclusion(self) -> Conclusion:
         """How it ended."""
+        from tidepool.operators.conclusion import Conclusion
+
         return Conclusion(self)
 
     @property
@@ -236,6 +247,8 @@ class JobPodOperator(KubernetesPodOperator):
 
     def figures(self, rungs: Sequence[Rung]) -> Figures:
         """How it came to its size and its machines. rungs: of the ladder that an attempt has."""
+        from tidepool.operators import budget_gate
+
         policy = self.retry_policy
         limits = policy.limits if isinstance(policy, CauseRetryPolicy) else None
         found = explain.figures(self.parts(), capacity_document.load(), rungs, limits, self.claim)

@@ -154,3 +154,14 @@ def store(url: str) -> Iterator[Store]:
     opened = Store.open(url)
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """Ten days of a company."""
+    from tests.dags import year  # which most tests here do without
+
+    opened = Store.open(str(tmp_path_factory.mktemp("page") / "ledger.db"))
+    year.fill(opened, year.year(jobs=2500, days=10))
+    yield opened
+    opened.close()

@@ -115,7 +115,9 @@ class Hdfs:
         namenode = NameNode(self.local.cloud.kubeconfig, None)
         namenode.must("hdfs", "dfs", "-setrep", "-R", str(copies), "/")
         asked = ("hdfs", "getconf", "-confKey", "dfs.replication")
-        # The kubelet brings a changed ConfigMap into a pod that runs within a minute or two.
+        # The kubelet brings a changed ConfigMap into a pod that runs within a minute or two, or when the pod changes.
+        noted = {"metadata": {"annotations": {"tests/replication": str(copies)}}}
+        maps.patch_namespaced_pod(NAMENODE, NAMESPACE, noted)
         self.wait_until(lambda: namenode.must(*asked).strip() == str(copies), 180, "the NameNode's pod has the change")
 
     def kill(self, pod: str, server: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import tarfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from urllib3.exceptions import HTTPError
 from infra import naming
 from infra.cli.namenode import HdfsCommandError, NameNode
 from infra.local.errors import LocalError
+from infra.local.waiting import until
 from infra.services.hdfs_config import HIGH_AVAILABILITY, NAMENODE, NAMENODES
 
 POD = "hdfs-restore"
@@ -210,8 +210,5 @@ def _there(core: kubernetes.client.CoreV1Api, name: str) -> str:
 
 
 def _wait(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RestoreError(f"not within {_SECONDS:.0f} s: {what}; `kubectl -n tidepool get pods` shows how it is")
-        time.sleep(0.5)
+    late = RestoreError(f"not within {_SECONDS:.0f} s: {what}; `kubectl -n tidepool get pods` shows how it is")
+    until(condition, _SECONDS, late, look_seconds=0.5)

@@ -297,7 +297,7 @@ def test_a_job_that_waits_too_long_for_its_teams_quota_says_so(kubernetes: Kuber
     assert caught.value.cause is Cause.UNSCHEDULABLE
 
 
-def test_a_pods_lease_is_renewed_until_its_task_lets_go(kubernetes: Kubernetes) -> None:
+def test_a_pods_lease_is_renewed_until_its_task_lets_go(kubernetes: Kubernetes, clock: Clock) -> None:
     kubernetes.put("p")
     renewed, again = threading.Event(), 0
 
@@ -320,7 +320,7 @@ def test_a_pods_lease_is_renewed_until_its_task_lets_go(kubernetes: Kubernetes) 
         keeper.join(10)
     assert not keeper.is_alive()
     until = datetime.fromisoformat(kubernetes.pods["p"].metadata.annotations["tidepool.dev/lease"])
-    assert 0 < until.timestamp() - datetime.now(UTC).timestamp() <= lease.LEASE_SECONDS
+    assert until.timestamp() - clock.now == pytest.approx(lease.LEASE_SECONDS, abs=1)
 
 
 lease_class = lease.Lease

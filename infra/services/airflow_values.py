@@ -29,6 +29,8 @@ USER_ID = 50000
 """Of Airflow's official images, whose group is 0; the image `airflow` keeps both."""
 
 CAPACITY_FOLDER = "/etc/tidepool"
+DAGS_FOLDER = "/opt/airflow/dags"
+"""The image's; with a git repository of DAGs it still holds the library that the image was built with."""
 AUTH_MANAGER = "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
 SECURITY = {**RESTRICTED_POD, "runAsUser": USER_ID, "runAsGroup": 0, "fsGroup": 0}
 
@@ -132,6 +134,8 @@ def values(
             "safeToEvict": False,
             "persistence": is_off,
             "logGroomerSidecar": groomer(),
+            # Airflow gives its Python path the DAGs' bundle everywhere but here, where deadlines' callbacks run.
+            "env": [{"name": "PYTHONPATH", "value": DAGS_FOLDER}],
         },
         # These two never launch anything. The DAG processor runs everybody's code, the API server is what users reach.
         "dagProcessor": {

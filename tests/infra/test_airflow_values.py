@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,12 +12,14 @@ from sqlalchemy.engine import make_url
 
 from infra import versions
 from infra.aws.database import connection_url
+from infra.local import paths
 from infra.services import airflow_setup, airflow_values, keeper_pods
 from infra.services.airflow_values import Image, config, pools, split_image
 from infra.settings import model
 from tests.infra.releases import SYSTEM, pods_of
 from tidepool import queues
 from tidepool.capacity import Capacity, Pool, Tenant
+from tidepool.operators.deadline_alert import deadline_alert
 
 LOCAL = model.Airflow(executor="LocalExecutor", dags=None)
 KUBERNETES = model.Airflow(
@@ -121,6 +124,16 @@ def test_an_image_is_the_same_after_the_chart_has_put_it_together_again(referenc
 def test_the_chart_is_told_which_airflow_it_runs() -> None:
     assert values()["airflowVersion"] == versions.AIRFLOW
     assert values()["images"]["airflow"] == {"repository": "registry.example/airflow", "tag": "abc"}
+
+
+def test_the_triggerer_finds_the_callback_of_a_missed_deadline() -> None:
+    """Airflow imports it there by name, and has no DAGs' folder on its path there."""
+    (variable,) = values()["triggerer"]["env"]
+    assert variable["name"] == "PYTHONPATH"
+    dockerfile = (paths.REPOSITORY / "images" / "airflow" / "Dockerfile").read_text()
+    assert f"COPY dags/ {variable['value']}/\n" in dockerfile
+    module = deadline_alert(timedelta(hours=1)).callback.path.rpartition(".")[0]
+    assert (paths.REPOSITORY / "dags" / f"{module.replace('.', '/')}.py").is_file()
 
 
 @pytest.mark.parametrize("settings", [LOCAL, KUBERNETES], ids=lambda settings: settings.executor)

@@ -1,12 +1,16 @@
-"""What the tests of Helm releases share: nodes, outputs of random resources, and a look for secrets in values."""
+"""What tests of Helm releases share: nodes, an Airflow, outputs of random resources, a look for secrets in values."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
 from infra import naming
+from infra.services.airflow import AirflowArgs
 from infra.services.placement import Placement
+from infra.settings import model
+from tidepool.capacity import Capacity, Tenant, dumps
 
 SYSTEM = Placement(selector=naming.node_labels(naming.SYSTEM_POOL), taints=naming.SYSTEM_TAINTS)
 
@@ -19,6 +23,24 @@ RANDOM = {
 """Outputs, by type, that `recording.made_by` cannot take from inputs."""
 
 RELEASE = "helm.sh/v3:Release"
+
+DOCUMENT = dumps(Capacity("dev", {"default": Tenant("tidepool-default", "job")}, "default", {}, 60, {}))
+
+AIRFLOW = AirflowArgs(
+    settings=model.Airflow(executor="LocalExecutor", dags=None),
+    image="registry.example/airflow:abc",
+    logs="s3://logs/airflow",
+    capacity=DOCUMENT,
+    database_connection=None,
+    database_secret="airflow-connection",
+    placement=SYSTEM,
+    metrics=False,
+    chart_sources={},
+)
+WHOLE_AIRFLOW = dataclasses.replace(
+    AIRFLOW, database_connection="postgresql://database.example/airflow", database_secret="", metrics=True
+)
+"""With every object that it can have."""
 
 
 def has_secret(values: Any) -> bool:

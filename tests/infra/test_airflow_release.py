@@ -10,28 +10,13 @@ import pytest
 from pulumi.output import Unknown
 
 from infra.services.airflow import Airflow, AirflowArgs
-from infra.settings import model
 from tests.infra import golden, recording
-from tests.infra.releases import FERNET, PASSWORD, RANDOM, RELEASE, SYSTEM, has_secret, revealed
-from tidepool.capacity import Capacity, Tenant, dumps
+from tests.infra.releases import AIRFLOW, DOCUMENT, FERNET, PASSWORD, RANDOM, RELEASE, has_secret, revealed
 
 URL = "postgresql://airflow:secret@database.example/airflow"
-DOCUMENT = dumps(Capacity("dev", {"default": Tenant("tidepool-default", "job")}, "default", {}, 60, {}))
-
-ARGS = AirflowArgs(
-    settings=model.Airflow(executor="LocalExecutor", dags=None),
-    image="registry.example/airflow:abc",
-    logs="s3://logs/airflow",
-    capacity=DOCUMENT,
-    database_connection=None,
-    database_secret="airflow-connection",
-    placement=SYSTEM,
-    metrics=False,
-    chart_sources={},
-)
 
 
-def made_by(args: AirflowArgs = ARGS, *, preview: bool = False, **outputs: Any) -> recording.Made:
+def made_by(args: AirflowArgs = AIRFLOW, *, preview: bool = False, **outputs: Any) -> recording.Made:
     """outputs: arguments that are Pulumi outputs, made where Pulumi runs."""
 
     def build() -> None:
@@ -72,10 +57,12 @@ def test_keys_and_passwords_are_secrets_and_never_values() -> None:
 def test_a_database_of_the_clouds_own_or_one_that_is_there() -> None:
     data = made_by().one(RELEASE).inputs["values"]["data"]
     assert data == {"metadataSecretName": "airflow-connection"}
-    made = made_by(dataclasses.replace(ARGS, database_secret=""), database_connection=lambda: pulumi.Output.secret(URL))
+    made = made_by(
+        dataclasses.replace(AIRFLOW, database_secret=""), database_connection=lambda: pulumi.Output.secret(URL)
+    )
     assert made.one(RELEASE).inputs["values"]["data"] == {"metadataSecretName": "airflow-database"}
     with pytest.raises(ValueError, match="no database"):
-        made_by(dataclasses.replace(ARGS, database_secret=""))
+        made_by(dataclasses.replace(AIRFLOW, database_secret=""))
 
 
 def test_secrets_come_before_the_release_and_the_setup_after_it() -> None:
@@ -86,13 +73,13 @@ def test_secrets_come_before_the_release_and_the_setup_after_it() -> None:
 
 def test_prometheus_gets_in_only_where_there_is_one() -> None:
     assert not made_by().of(":NetworkPolicy")
-    policy = made_by(dataclasses.replace(ARGS, metrics=True)).one(":NetworkPolicy").inputs["spec"]
+    policy = made_by(dataclasses.replace(AIRFLOW, metrics=True)).one(":NetworkPolicy").inputs["spec"]
     assert policy["podSelector"] == {"matchLabels": {"component": "statsd"}}
 
 
 def test_the_setup_runs_again_when_pools_change() -> None:
     def digest(document: str) -> str:
-        job = made_by(dataclasses.replace(ARGS, capacity=document)).one(":Job")
+        job = made_by(dataclasses.replace(AIRFLOW, capacity=document)).one(":Job")
         return str(job.inputs["spec"]["template"]["metadata"]["annotations"]["tidepool.dev/pools"])
 
     pools = '"pools": {"spot": {"architecture": "amd64", "cpu_millis": 1, "ephemeral_storage_bytes": 1, "gpus": 0, '

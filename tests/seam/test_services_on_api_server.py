@@ -13,39 +13,22 @@ from kubernetes import client, config
 
 from infra.local.world_kubernetes import ApiServer
 from infra.local.world_monitor import plain
-from infra.services.airflow import Airflow, AirflowArgs
+from infra.services.airflow import Airflow
 from infra.services.history_server import HistoryServer, HistoryServerArgs
 from infra.services.platform import Platform
 from infra.services.priority import PriorityClasses
-from infra.settings import model
 from tests.infra import recording
-from tests.infra.releases import RANDOM, SYSTEM
+from tests.infra.releases import DOCUMENT, RANDOM, SYSTEM, WHOLE_AIRFLOW
 from tests.seam.api_server import first_things_first, started
-from tidepool.capacity import Capacity, Tenant, dumps
 
 pytestmark = pytest.mark.local_cloud
-
-DOCUMENT = dumps(Capacity("test", {"default": Tenant("tidepool-default", "job")}, "default", {}, 60, {}))
 
 
 def program() -> None:
     PriorityClasses("priority")
     Platform("platform", capacity=DOCUMENT)
     HistoryServer("history", HistoryServerArgs("spark:1", "s3a://logs/events", 30, SYSTEM, identity={}))
-    Airflow(
-        "airflow",
-        AirflowArgs(
-            settings=model.Airflow(executor="LocalExecutor", dags=None),
-            image="airflow:1",
-            logs="s3://logs/airflow",
-            capacity=DOCUMENT,
-            database_connection="postgresql://database.example/airflow",
-            database_secret="",
-            placement=SYSTEM,
-            metrics=True,
-            chart_sources={},
-        ),
-    )
+    Airflow("airflow", WHOLE_AIRFLOW)
 
 
 @pytest.fixture(scope="module")

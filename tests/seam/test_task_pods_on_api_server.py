@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,20 +12,18 @@ from kubernetes import client, config
 
 from infra.local.world_kubernetes import ApiServer
 from infra.local.world_monitor import plain
-from infra.services.airflow import Airflow, AirflowArgs
+from infra.services.airflow import Airflow
 from infra.services.placement import RESTRICTED_CONTAINER, RESTRICTED_POD
 from infra.services.platform import Platform
 from infra.services.priority import PriorityClasses
 from infra.settings import model
 from tests.infra import recording
-from tests.infra.releases import RANDOM, SYSTEM
+from tests.infra.releases import DOCUMENT, RANDOM, WHOLE_AIRFLOW
 from tests.seam.api_server import first_things_first, started
 from tests.waiting import wait_until
-from tidepool.capacity import Capacity, Tenant, dumps
 
 pytestmark = pytest.mark.local_cloud
 
-DOCUMENT = dumps(Capacity("test", {"default": Tenant("tidepool-default", "job")}, "default", {}, 60, {}))
 SCHEDULER = "system:serviceaccount:tidepool:airflow-scheduler"
 
 
@@ -64,20 +63,8 @@ TASK_POD: dict[str, Any] = {
 def program() -> None:
     PriorityClasses("priority")
     Platform("platform", capacity=DOCUMENT)
-    Airflow(
-        "airflow",
-        AirflowArgs(
-            settings=model.Airflow(executor="KubernetesExecutor", dags=None),
-            image="airflow:1",
-            logs="s3://logs/airflow",
-            capacity=DOCUMENT,
-            database_connection="postgresql://database.example/airflow",
-            database_secret="",
-            placement=SYSTEM,
-            metrics=True,
-            chart_sources={},
-        ),
-    )
+    executor = model.Airflow(executor="KubernetesExecutor", dags=None)
+    Airflow("airflow", dataclasses.replace(WHOLE_AIRFLOW, settings=executor))
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,9 @@ USER = "admin"
 PASSWORDS = "passwords.json"
 PAGE_TOKEN = "page-token"  # noqa: S105 (a file's name)
 MIGRATION_SECONDS = 120
+BUSY_SECONDS = 30
+"""How long one part waits while another writes. After SQLite's own 5, on a busy machine, a part of Airflow ends."""
+
 _PARTS = {
     "airflow-api-server": ("api-server",),
     "airflow-scheduler": ("scheduler", "--skip-serve-logs"),
@@ -55,7 +58,7 @@ execution_api_server_url = {url}/execution/
 fernet_key = {fernet_key}
 
 [database]
-sql_alchemy_conn = sqlite:///{home}/airflow.db
+sql_alchemy_conn = sqlite:///{home}/airflow.db?timeout={busy_seconds}
 check_migrations = False
 
 [logging]
@@ -113,6 +116,7 @@ def prepare(home: Path, dags: Path, cache: Path) -> None:
     address = urlsplit(addresses.require_local(addresses.AIRFLOW))
     config = _CONFIG.format(
         home=home,
+        busy_seconds=BUSY_SECONDS,
         logs=home.parent / "log" / "airflow",  # with the cloud's other logs, which outlive it
         dags=dags,
         user=USER,
@@ -130,7 +134,7 @@ def prepare(home: Path, dags: Path, cache: Path) -> None:
 def set_pools(home: Path, document: Capacity) -> None:
     """Give Airflow the pools of a capacity document. Its own command for that takes as long as all else together."""
     rows = [(queue.name, queue.slots, queue.description) for queue in queues.queues(document).values()]
-    with contextlib.closing(sqlite3.connect(home / "airflow.db")) as database, database:
+    with contextlib.closing(sqlite3.connect(home / "airflow.db", BUSY_SECONDS)) as database, database:
         database.execute("DELETE FROM slot_pool WHERE description LIKE ?", (f"{queues.MARK}%",))
         database.executemany(
             "INSERT INTO slot_pool (pool, slots, description, include_deferred) VALUES (?, ?, ?, 1)", rows

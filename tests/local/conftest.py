@@ -14,6 +14,7 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import kubernetes
 import pytest
@@ -209,6 +210,14 @@ class Local:
                 self.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=0)
         wait_until(lambda: not any(self.pod(name) for name in names), 30, f"pods {', '.join(names)} are gone")
 
+    def clear(self) -> None:
+        """End every DAG run, which would launch again and again what a failed test waited for, and delete all pods."""
+        if self._airflow is not None:
+            for run in self._airflow._call("GET", "/api/v2/dags/~/dagRuns?state=running&state=queued")["dag_runs"]:
+                path = f"/api/v2/dags/{quote(run['dag_id'])}/dagRuns/{quote(run['dag_run_id'], safe='')}"
+                self._airflow._call("PATCH", path, {"state": "failed"})
+        self.delete(*(pod.metadata.name for pod in self.api.list_namespaced_pod(NAMESPACE).items))
+
 
 @pytest.fixture(scope="session")
 def state_home(request: pytest.FixtureRequest) -> Iterator[Path]:
@@ -252,5 +261,4 @@ def local(shared: Local) -> Iterator[Local]:
     shared.drains()
     shared.api.patch_namespaced_config_map(BREAKERS_CONFIG_MAP, NAMESPACE, {"data": None})
     yield shared
-    left = [pod.metadata.name for pod in shared.api.list_namespaced_pod(NAMESPACE).items]
-    shared.delete(*left)
+    shared.clear()

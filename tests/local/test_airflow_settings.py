@@ -8,6 +8,8 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import sqlalchemy as sa
+from airflow import settings
 from supervisor.options import ServerOptions, UnhosedConfigParser
 
 from infra.local import addresses, airflow, airflow_api
@@ -71,6 +73,17 @@ def test_preparing_again_changes_nothing(tmp_path: Path, cache: Path) -> None:
     before = secrets_of(tmp_path / "home")
     airflow.prepare(tmp_path / "home", tmp_path / "dags", cache)
     assert secrets_of(tmp_path / "home") == before
+
+
+def test_a_part_of_airflow_waits_for_another_that_writes_and_does_not_end(tmp_path: Path, cache: Path) -> None:
+    airflow.prepare(tmp_path / "home", tmp_path / "dags", cache)
+    config = configparser.RawConfigParser()
+    config.read(tmp_path / "home" / "airflow.cfg")
+    url = config.get("database", "sql_alchemy_conn")
+    for each in (url, settings._get_async_conn_uri_from_sync(url)):
+        made = sa.make_url(each)
+        (path,), arguments = made.get_dialect()().create_connect_args(made)
+        assert (path, arguments["timeout"]) == (str(tmp_path / "home" / "airflow.db"), airflow.BUSY_SECONDS)
 
 
 def test_airflow_listens_on_this_machine_only(tmp_path: Path, cache: Path) -> None:

@@ -188,8 +188,7 @@ def _clean(chaos: Chaos) -> Iterator[None]:
     chaos.local.wait_until(lambda: not chaos.local.api.list_namespaced_pod(NAMESPACE).items, 60, "no pods are left")
     chaos.gate.stops.clear()
     yield
-    left = [pod.metadata.name for pod in chaos.local.api.list_namespaced_pod(NAMESPACE).items]
-    chaos.local.delete(*left)
+    chaos.local.clear()
 
 
 @pytest.mark.parametrize("killer", [*ONE_BY_ONE, *PARTS, *MACHINE])

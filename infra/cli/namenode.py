@@ -12,6 +12,7 @@ from kubernetes.stream import stream
 from urllib3.exceptions import HTTPError
 
 from infra import naming
+from infra.cli.options import no_cluster
 from infra.local.errors import LocalError
 from infra.services.hdfs_config import DATANODE_PORTS, NAMENODE, NAMENODE_PORTS
 
@@ -30,8 +31,10 @@ class NameNode:
             found = self._api.list_namespaced_pod(
                 naming.PLATFORM_NAMESPACE, label_selector="app.kubernetes.io/component=namenode", _request_timeout=20
             ).items
-        except (kubernetes.config.ConfigException, kubernetes.client.ApiException, HTTPError) as error:
-            raise HdfsCommandError(f"no cluster: {error}") from error
+        except kubernetes.config.ConfigException as error:
+            raise HdfsCommandError(no_cluster(error)) from error
+        except (kubernetes.client.ApiException, HTTPError) as error:
+            raise HdfsCommandError(f"the cluster does not answer: {error}") from error
         running = [pod.metadata.name for pod in found if pod.status.phase == "Running"]
         if not running:
             raise HdfsCommandError(f"no pod {NAMENODE}-… runs in namespace {naming.PLATFORM_NAMESPACE}: is HDFS there?")

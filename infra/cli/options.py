@@ -36,3 +36,8 @@ SinceOption = Annotated[
 StackOption = Annotated[
     str, typer.Option("--stack", metavar="STACK", help="An environment such as dev, or a stack file.")
 ]
+
+
+def no_cluster(error: Exception) -> str:
+    """What to say where the client for Kubernetes found no configuration."""
+    return f"no cluster: {str(error).rstrip('.')}. Name its kubeconfig with --kubeconfig"

@@ -10,6 +10,7 @@ import kubernetes
 import typer
 from urllib3.exceptions import HTTPError
 
+from infra.cli.options import no_cluster
 from infra.cli.told import CommandError
 from infra.local import cloud, paths
 from infra.local.state import Cloud
@@ -46,7 +47,7 @@ class Overrides:
                 kubernetes.config.new_client_from_config(str(kubeconfig) if kubeconfig else None, context)
             )
         except kubernetes.config.ConfigException as error:
-            raise ClusterError(f"no cluster: {error}. Name its kubeconfig with --kubeconfig") from error
+            raise ClusterError(no_cluster(error)) from error
 
     def read(self, namespace: str) -> list[Override]:
         """Those of one namespace, by DAG and task."""

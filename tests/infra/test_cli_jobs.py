@@ -166,6 +166,15 @@ def test_what_is_missing_or_wrong_is_said(arguments: tuple[str, ...], words: str
     assert words in found.output
 
 
+@pytest.mark.parametrize("command", [("jobs", "overrides"), ("hdfs", "report")], ids=" ".join)
+def test_without_a_cluster_it_is_said_how_to_name_one(tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "empty").touch()
+    found = CliRunner().invoke(app, [*command, "--kubeconfig", str(tmp_path / "empty")])
+    assert found.exit_code == 1
+    assert "no cluster: Invalid kube-config" in found.stderr
+    assert found.stderr.endswith(". Name its kubeconfig with --kubeconfig\n")
+
+
 @pytest.fixture
 def kubernetes(monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
     found = Kubernetes()

@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,12 @@ ENDS = ("ok", "app_error", "out_of_memory", "image_pull", "unschedulable", "time
 STOPS = {"before_create": "create", "after_create": "created", "finishing": "delete"}
 FAILS = 3
 """The exit code of a job that is to fail."""
+
+MISREAD = re.compile(r"TaskInstance: chaos_\w+\.(deferrable\S+) (\S+) \[\w+\].* finished with state success, but")
+"""What Airflow's scheduler says when it ends an attempt by mistake, as it does on a busy machine: the task came back
+from the triggerer before the scheduler had heard that the worker which deferred it had ended (#67287, #72716)."""
+
+MOST_MISREAD = 4
 
 SEED = 7
 LEAST_RUNS = 60
@@ -95,6 +102,7 @@ class Chaos:
         self.seed = seed
         self.runs: dict[str, int] = {}
         self.taken: set[str] = set()
+        self.misread: list[str] = []
         self.rounds = int(os.environ.get("TIDEPOOL_CHAOS_ROUNDS", "1"))
 
     def say(self, text: str) -> None:
@@ -135,6 +143,15 @@ class Chaos:
         """No pod of a run that is over stays."""
         pods = lambda: [each.metadata.name for each in self.local.api.list_namespaced_pod(NAMESPACE).items]  # noqa: E731
         self.local.wait_until(lambda: not pods(), 60, f"no pods are left; there is {pods()}")
+
+    def was_misread(self, run: str, task: str) -> bool:
+        """Whether Airflow's scheduler ended an attempt of the task by mistake; it counts as no run then."""
+        log = (self.local.cloud.state / "log" / "airflow-scheduler.log").read_text(errors="replace")
+        is_so = (task, run) in MISREAD.findall(log)
+        if is_so:
+            self.misread.append(f"{run} {task}")
+            self.say(f"{task} had an attempt more, by Airflow's own mistake")
+        return is_so
 
     def ends(self, run: str, task: str) -> list[Event]:
         """What the ledger says of the ends of the task's pods, in their order."""
@@ -223,7 +240,8 @@ def test_of_all_those_runs_nothing_is_left(chaos: Chaos) -> None:
     if len(chaos.runs) <= len(PARTS):
         pytest.skip("not all of them were run")
     chaos.say(f"{sum(chaos.runs.values())} runs: {chaos.runs}")
-    assert sum(chaos.runs.values()) >= LEAST_RUNS * chaos.rounds
+    assert sum(chaos.runs.values()) - len(chaos.misread) >= LEAST_RUNS * chaos.rounds
+    assert len(chaos.misread) <= MOST_MISREAD * chaos.rounds, chaos.misread
     # An API server that was started again may not know what it said before.
     assert chaos.watch.gaps <= chaos.rounds, "the count of live pods is of every change"
     chaos.leaves_nothing()
@@ -266,6 +284,8 @@ def _wrong_end(chaos: Chaos, dag: str, run: str, task: str) -> list[str]:
     found.append(("attempts", state.attempt, 1))
     found.append(("pods' ends in the ledger", chaos.causes(run, task), [end]))
     found.append(("pods", len(chaos.watch.pods.get((dag, run, task), [])), 1))
+    if any(is_now != wanted for _, is_now, wanted in found) and chaos.was_misread(run, task):
+        found = found[:1]
     wrong = [f"{dag} {task}: {what} {is_now!r}, not {wanted!r}" for what, is_now, wanted in found if is_now != wanted]
     return [*wrong, *(f"    {word}" for word in words[-60:] if wrong)]
 
@@ -438,5 +458,9 @@ def _wrong(chaos: Chaos, run: str, each: Run) -> list[str]:
     if is_hit and (each.mode == "deferrable" or (each.killer == "spot_notice" and each.step != "running")):
         told = [expected[0] if cause in LATE.get(each.killer, ()) else cause for cause in told]
     found.append(("causes in the log", told, [each for each in expected if each != "ok"]))
+    is_right = all(is_now == wanted for _, is_now, wanted in found)
+    if not is_right and each.killer != "worker" and chaos.was_misread(run, task):
+        result = chaos.result(dag, run, task) or {}
+        found = [found[0], ("its result is of a pod that did its work", result.get("pod") in ended, each.code == 0)]
     wrong = [f"{dag} {task}: {what} {is_now!r}, not {wanted!r}" for what, is_now, wanted in found if is_now != wanted]
     return [*wrong, *(f"    {word}" for word in words[-60:] if wrong)]

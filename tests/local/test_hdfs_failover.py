@@ -6,7 +6,6 @@ its own. What is missing of a cluster: kubelets, which start a server again, and
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import re
@@ -137,10 +136,11 @@ class Pods:
             told, errors = tool.communicate(given, timeout=TOOL_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(tool.pid, signal.SIGQUIT)  # Java writes the stacks of its threads, and goes on
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                tool.communicate(timeout=5)
-            os.killpg(tool.pid, signal.SIGKILL)
-            told, errors = tool.communicate()
+            try:
+                told, errors = tool.communicate(timeout=5)
+            except subprocess.TimeoutExpired:
+                os.killpg(tool.pid, signal.SIGKILL)
+                told, errors = tool.communicate()
             raise HungError(f"hdfs {' '.join(words)} hung: {(errors + told).decode(errors='replace')}") from None
         assert tool.returncode == 0, errors.decode()[-2000:]
         return told

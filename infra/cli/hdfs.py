@@ -13,6 +13,7 @@ from urllib3.exceptions import HTTPError
 
 from infra.cli import hdfs_restore
 from infra.cli.namenode import HdfsCommandError, NameNode
+from infra.cli.options import ContextOption
 from infra.cli.told import told
 from infra.services.hdfs_config import DATANODE, host
 
@@ -26,7 +27,6 @@ KubeconfigOption = Annotated[
         "--kubeconfig", metavar="FILE", help="Of the cluster; else $KUBECONFIG, else ~/.kube/config.", exists=True
     ),
 ]
-ContextOption = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig; else its current one.")]
 _POLL_SECONDS = 5.0
 _EXCLUDED = "/data/excluded"
 

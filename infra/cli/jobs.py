@@ -13,8 +13,8 @@ from rich.console import Console
 
 from infra.cli import jobs_view, ledgers, moments, stacks
 from infra.cli.ledgers import DatabaseOption, EventsOption, LedgerError
-from infra.cli.options import JsonOption, SinceOption, StackOption
-from infra.cli.overrides import ContextOption, KubeconfigOption, Overrides
+from infra.cli.options import ContextOption, JsonOption, SinceOption, StackOption
+from infra.cli.overrides import KubeconfigOption, Overrides
 from infra.cli.told import told
 from infra.settings.strict import near
 from tidepool import overrides

@@ -18,6 +18,7 @@ AutoscalerOption = Annotated[
         resolve_path=True,
     ),
 ]
+ContextOption = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig; else its current one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="For machines.")]
 DagsOption = Annotated[
     Path,

@@ -27,7 +27,6 @@ KubeconfigOption = Annotated[
         exists=True,
     ),
 ]
-ContextOption = Annotated[str | None, typer.Option("--context", help="Of the kubeconfig; else its current one.")]
 _TIMEOUT = (3, 20)
 
 

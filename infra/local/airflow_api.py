@@ -128,17 +128,17 @@ class AirflowApi:
 
     def state(self, dag: str, run: str) -> str:
         """queued, running, success or failed."""
-        return str(self._call("GET", _run_path(dag, run))["state"])
+        return str(self._call("GET", run_path(dag, run))["state"])
 
     def tasks(self, dag: str, run: str) -> list[TaskState]:
         """The run's tasks as they stand, in the order of their names."""
-        found = self._call("GET", f"{_run_path(dag, run)}/taskInstances")["task_instances"]
+        found = self._call("GET", f"{run_path(dag, run)}/taskInstances")["task_instances"]
         tasks = [TaskState(one["task_id"], one["state"] or "none", one["try_number"]) for one in found]
         return sorted(tasks, key=lambda task: task.task)
 
     def log(self, dag: str, run: str, task: str, attempt: int) -> list[str]:
         """The lines that one try of a task wrote, as far as they are there."""
-        path = f"{_run_path(dag, run)}/taskInstances/{quote(task)}/logs/{attempt}"
+        path = f"{run_path(dag, run)}/taskInstances/{quote(task)}/logs/{attempt}"
         content = self._call("GET", path, parameters={"full_content": "true"})["content"]
         return [line if isinstance(line, str) else str(line.get("event", "")) for line in content]
 
@@ -192,7 +192,8 @@ def _until(condition: Callable[[], bool], deadline: float, message: str) -> None
     waiting.until(condition, deadline - time.monotonic(), _TookTooLongError(message), _POLL_SECONDS)
 
 
-def _run_path(dag: str, run: str) -> str:
+def run_path(dag: str, run: str) -> str:
+    """Where the API has a run."""
     return f"/api/v2/dags/{quote(dag)}/dagRuns/{quote(run, safe='')}"
 
 

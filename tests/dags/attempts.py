@@ -6,18 +6,15 @@ from typing import Any
 
 import pytest
 
-from tests.dags.fake_kubernetes import Kubernetes, Store, Watch, context
+from tests.dags.fake_kubernetes import Kubernetes, Store, context, without_watches
 from tidepool import JobFailed, JobPodOperator
-from tidepool.operators import lease
 
 
 def without_waits(monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
     """A Kubernetes without watches and leases, in real time, where nobody sleeps."""
-    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
-    monkeypatch.setattr(lease, "Lease", Watch)
     monkeypatch.setattr("time.sleep", lambda _: None)
     monkeypatch.setattr("tenacity.nap.time.sleep", lambda _: None)
-    return Kubernetes()
+    return without_watches(monkeypatch)
 
 
 def run(operator: JobPodOperator, attempt: int = 1) -> None:

@@ -117,12 +117,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def kubernetes(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
     """The operators' Kubernetes, with a capacity document, without watches and leases."""
-    from tests.dags.fake_kubernetes import Kubernetes, Watch
-    from tidepool.operators import lease
+    from tests.dags.fake_kubernetes import without_watches
 
-    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
-    monkeypatch.setattr(lease, "Lease", Watch)
-    return Kubernetes()
+    return without_watches(monkeypatch)
 
 
 @pytest.fixture(name="postgres", scope="session")

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import pytest
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
@@ -206,6 +207,13 @@ class Watch:
 
     def stop(self) -> None:
         """Nothing to stop."""
+
+
+def without_watches(monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
+    """A Kubernetes beside which no attempt has a watch or renews a lease."""
+    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
+    monkeypatch.setattr("tidepool.operators.lease.Lease", Watch)
+    return Kubernetes()
 
 
 class Clock:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
-from tests.dags.fake_kubernetes import Clock, Kubernetes, Watch, context, task
+from tests.dags.fake_kubernetes import Kubernetes, context, task
 from tidepool import (
     DaskClusterOperator,
     DaskPodOperator,
@@ -27,7 +27,7 @@ from tidepool import capacity as document
 from tidepool.capacity import Budget, Capacity, Pool
 from tidepool.explain import Part
 from tidepool.job import MIB, Job, JobError
-from tidepool.operators import explanation, lease
+from tidepool.operators import explanation
 from tidepool.operators.explanation import before_any_run, explain_task, longest_on_spot
 from tidepool.sizing import place
 
@@ -170,15 +170,8 @@ def test_every_kind_of_job_takes_a_machine_and_shows_it(operator: type[JobPodOpe
         operator(task_id="t", machine=5, **what)
 
 
-def test_an_attempts_log_begins_with_the_same_words(
-    capacity_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    clock = Clock()
-    monkeypatch.setattr("time.time", clock.time)
-    monkeypatch.setattr("time.sleep", clock.sleep)
-    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
-    monkeypatch.setattr(lease, "Lease", Watch)
-    operator = task(Kubernetes(), memory="3Gi")
+def test_an_attempts_log_begins_with_the_same_words(kubernetes: Kubernetes, capsys: pytest.CaptureFixture[str]) -> None:
+    operator = task(kubernetes, memory="3Gi")
     operator.execute(context())
     told = capsys.readouterr().out
     for line in explain.lines(before_any_run(operator)):

@@ -30,11 +30,17 @@ GIB = 1024**3
 # Size.
 
 
-def test_after_want_of_memory_the_next_attempt_has_half_as_much_again_and_so_has_spark(
-    kubernetes: Kubernetes, capacity_file: Any, capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]
-) -> None:
+@pytest.fixture
+def two_sizes(capacity_file: Any, capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]) -> None:
+    """A small pool, and one of machines twice as large."""
     capacity = capacity_of(pool("small"), pool("large", cpu_millis=3900, memory_bytes=15 * GIB, priority=10))
     capacity_file.write_text(document.dumps(capacity), encoding="utf-8")
+
+
+@pytest.mark.usefixtures("two_sizes")
+def test_after_want_of_memory_the_next_attempt_has_half_as_much_again_and_so_has_spark(
+    kubernetes: Kubernetes,
+) -> None:
     store = Store()
 
     def dies(name: str) -> None:
@@ -57,11 +63,10 @@ def test_after_want_of_memory_the_next_attempt_has_half_as_much_again_and_so_has
     assert all("{{" not in part for part in commands[2])
 
 
+@pytest.mark.usefixtures("two_sizes")
 def test_a_job_that_asked_for_no_size_gets_the_whole_next_larger_machine(
-    kubernetes: Kubernetes, capacity_file: Any, capacity_of: Callable[..., Capacity], pool: Callable[..., Pool]
+    kubernetes: Kubernetes,
 ) -> None:
-    capacity = capacity_of(pool("small"), pool("large", cpu_millis=3900, memory_bytes=15 * GIB, priority=10))
-    capacity_file.write_text(document.dumps(capacity), encoding="utf-8")
     store = Store()
     store.set(STORE_KEY, [{"number": 1, "cause": "out_of_memory", "memory_bytes": 6912 * 1024**2}])
     task(kubernetes).execute(context(2, store))

@@ -8,20 +8,9 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 from kubernetes import client
 
-from tests.dags.fake_kubernetes import Clock, Kubernetes, Watch, context, task
+from tests.dags.fake_kubernetes import Kubernetes, Watch, context, task
 from tidepool import Cause, JobFailed
-from tidepool.operators import lease
 from tidepool.result import result
-
-
-@pytest.fixture
-def kubernetes(capacity_file: object, monkeypatch: pytest.MonkeyPatch) -> Kubernetes:
-    clock = Clock()
-    monkeypatch.setattr("time.time", clock.time)
-    monkeypatch.setattr("time.sleep", clock.sleep)
-    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
-    monkeypatch.setattr(lease, "Lease", Watch)
-    return Kubernetes()
 
 
 def returns(kubernetes: Kubernetes, text: str, exit_code: int = 0) -> None:

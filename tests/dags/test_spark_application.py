@@ -12,7 +12,7 @@ from kubernetes.client.exceptions import ApiException
 from infra import versions
 from tests.dags.fake_kubernetes import NAMESPACE, Clock, Kubernetes, Watch, connect, context
 from tidepool import Cause, JobFailed, SparkApplicationOperator, spark_application
-from tidepool.operators import application_manager, lease
+from tidepool.operators import application_manager
 from tidepool.operators import spark_application as operators
 
 Object = dict[str, Any]
@@ -68,18 +68,8 @@ class SparkOperator:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("time.sleep", clock.sleep)
-    monkeypatch.setattr("time.time", clock.time)
-    return clock
-
-
-@pytest.fixture
-def operator(capacity_file: object, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> SparkOperator:
-    monkeypatch.setattr("tidepool.operators.attempt.PodWatch", Watch)
-    monkeypatch.setattr(lease, "Lease", Watch)
-    made = SparkOperator(Kubernetes())
+def operator(kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch) -> SparkOperator:
+    made = SparkOperator(kubernetes)
     monkeypatch.setattr(operators, "CustomObjectsApi", lambda _: made)
     return made
 

@@ -14,7 +14,6 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import kubernetes
 import pytest
@@ -22,7 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from infra import naming
 from infra.local import cloud, lake, network, paths
-from infra.local.airflow_api import AirflowApi
+from infra.local.airflow_api import AirflowApi, run_path
 from infra.local.aws import Aws, Group
 from infra.local.cloud import Cloud
 from infra.local.kube import api_client, core_api
@@ -214,8 +213,7 @@ class Local:
         """End every DAG run, which would launch again and again what a failed test waited for, and delete all pods."""
         if self._airflow is not None:
             for run in self._airflow._call("GET", "/api/v2/dags/~/dagRuns?state=running&state=queued")["dag_runs"]:
-                path = f"/api/v2/dags/{quote(run['dag_id'])}/dagRuns/{quote(run['dag_run_id'], safe='')}"
-                self._airflow._call("PATCH", path, {"state": "failed"})
+                self._airflow._call("PATCH", run_path(run["dag_id"], run["dag_run_id"]), {"state": "failed"})
         self.delete(*(pod.metadata.name for pod in self.api.list_namespaced_pod(NAMESPACE).items))
 
 

@@ -18,7 +18,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import quote
 
 import kubernetes
 import psutil
@@ -26,7 +25,7 @@ import pytest
 
 from infra import naming
 from infra.local import addresses, airflow, paths
-from infra.local.airflow_api import AirflowApiError
+from infra.local.airflow_api import AirflowApiError, run_path
 from infra.local.pki import Authority
 from infra.local.progress import Progress
 from infra.local.reclaim import reclaim
@@ -126,7 +125,7 @@ class Chaos:
         return max(found, key=lambda pod: pod.metadata.creation_timestamp, default=None)
 
     def result(self, dag: str, run: str, task: str) -> Any:
-        path = f"/api/v2/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}/xcomEntries/return_value"
+        path = f"{run_path(dag, run)}/taskInstances/{task}/xcomEntries/return_value"
         with contextlib.suppress(AirflowApiError):  # there is none
             return self.local.airflow._call("GET", path)["value"]
         return None
@@ -261,7 +260,7 @@ def _brought_about(dag: str, run: str, chaos: Chaos) -> list[str]:
         task = f"{mode}.cancelled"
         local.wait_until((chaos.folder(run, task) / "started").names, 90, f"{task} runs")
         local.wait_until(lambda t=task, w=waits: chaos.states(dag, run)[t].state == w, 30, f"{task} is {waits}")
-        path = f"/api/v2/dags/{dag}/dagRuns/{quote(run, safe='')}/taskInstances/{task}"
+        path = f"{run_path(dag, run)}/taskInstances/{task}"
         local.airflow._call("PATCH", path, {"new_state": "failed"})
     over = lambda: local.airflow.state(dag, run) in ("success", "failed")  # noqa: E731
     with contextlib.suppress(AssertionError):
@@ -275,7 +274,7 @@ def _brought_about(dag: str, run: str, chaos: Chaos) -> list[str]:
 def _wrong_end(chaos: Chaos, dag: str, run: str, task: str) -> list[str]:
     end = task.split(".")[1]
     state = chaos.states(dag, run)[task]
-    found: list[tuple[str, Any, Any]] = [("state", state.state, "success" if end == "ok" else "failed")]
+    found: Found = [("state", state.state, "success" if end == "ok" else "failed")]
     words = chaos.words(dag, run, task, state.attempt)
     told = [word.split(" ended with ")[1].split(":")[0] for word in words if " ended with " in word]
     # A task that was marked as failed may be ended before it says so; of a deferred one nothing runs that could.
@@ -284,8 +283,21 @@ def _wrong_end(chaos: Chaos, dag: str, run: str, task: str) -> list[str]:
     found.append(("attempts", state.attempt, 1))
     found.append(("pods' ends in the ledger", chaos.causes(run, task), [end]))
     found.append(("pods", len(chaos.watch.pods.get((dag, run, task), [])), 1))
-    if any(is_now != wanted for _, is_now, wanted in found) and chaos.was_misread(run, task):
+    if not _is_right(found) and chaos.was_misread(run, task):
         found = found[:1]
+    return _told(dag, task, found, words)
+
+
+Found = list[tuple[str, Any, Any]]
+"""What was looked at, what it is, and what it should be."""
+
+
+def _is_right(found: Found) -> bool:
+    return all(is_now == wanted for _, is_now, wanted in found)
+
+
+def _told(dag: str, task: str, found: Found, words: list[str]) -> list[str]:
+    """What is not as it should be, with the end of the log."""
     wrong = [f"{dag} {task}: {what} {is_now!r}, not {wanted!r}" for what, is_now, wanted in found if is_now != wanted]
     return [*wrong, *(f"    {word}" for word in words[-60:] if wrong)]
 
@@ -441,7 +453,7 @@ def _wrong(chaos: Chaos, run: str, each: Run) -> list[str]:
     if is_hit and each.step in ("before_create", "after_create") and chaos.causes(run, task) == [cause]:
         expected = [cause]  # it ended by itself just before
     ended = (chaos.folder(run, task) / "ended").names()
-    found: list[tuple[str, Any, Any]] = [("state", state.state, "success" if each.code == 0 else "failed")]
+    found: Found = [("state", state.state, "success" if each.code == 0 else "failed")]
     causes: Callable[[], Any] = lambda: chaos.causes(run, task)  # noqa: E731
     with contextlib.suppress(AssertionError):
         chaos.local.wait_until(lambda: len(causes()) >= len(expected), 15, "the ends were recorded")
@@ -458,9 +470,7 @@ def _wrong(chaos: Chaos, run: str, each: Run) -> list[str]:
     if is_hit and (each.mode == "deferrable" or (each.killer == "spot_notice" and each.step != "running")):
         told = [expected[0] if cause in LATE.get(each.killer, ()) else cause for cause in told]
     found.append(("causes in the log", told, [each for each in expected if each != "ok"]))
-    is_right = all(is_now == wanted for _, is_now, wanted in found)
-    if not is_right and each.killer != "worker" and chaos.was_misread(run, task):
+    if not _is_right(found) and each.killer != "worker" and chaos.was_misread(run, task):
         result = chaos.result(dag, run, task) or {}
         found = [found[0], ("its result is of a pod that did its work", result.get("pod") in ended, each.code == 0)]
-    wrong = [f"{dag} {task}: {what} {is_now!r}, not {wanted!r}" for what, is_now, wanted in found if is_now != wanted]
-    return [*wrong, *(f"    {word}" for word in words[-60:] if wrong)]
+    return _told(dag, task, found, words)
